@@ -1,0 +1,20 @@
+//! homa-dpdk: the Homa transport in user space.
+//!
+//! Layers, lowest first; a module imports only what stands above it in this list:
+//!
+//! - [`wire`]: Homa headers and bytes.
+//! - [`transport`]: the protocol of one shard, sans-IO.
+//! - [`net`]: the frames around Homa.
+//! - `dpdk`: safe wrappers over DPDK (feature `dpdk`).
+//! - `node`: shards on cores, the run-to-completion loop and the application API (feature `dpdk`).
+//! - [`load`]: workloads, recording and reports of the load generator.
+
+pub mod load;
+pub mod net;
+pub mod transport;
+pub mod wire;
+
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
+#[cfg(feature = "dpdk")]
+pub mod node;

@@ -1,0 +1,2 @@
+//! Workloads, recording and reports of the load generator.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The frames around Homa.
+#![forbid(unsafe_code)]

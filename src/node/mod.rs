@@ -1,0 +1,1 @@
+//! Shards on cores, the run-to-completion loop and the application API.

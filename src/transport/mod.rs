@@ -1,0 +1,2 @@
+//! The Homa protocol of one shard, sans-IO.
+#![forbid(unsafe_code)]

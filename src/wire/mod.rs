@@ -1,0 +1,2 @@
+//! Homa headers and bytes.
+#![forbid(unsafe_code)]
