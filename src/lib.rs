@@ -2,6 +2,7 @@
 //!
 //! Layers, lowest first; a module imports only what stands above it in this list:
 //!
+//! - [`time`]: time as a value.
 //! - [`wire`]: Homa headers and bytes.
 //! - [`transport`]: the protocol of one shard, sans-IO.
 //! - [`net`]: the frames around Homa.
@@ -11,6 +12,7 @@
 
 pub mod load;
 pub mod net;
+pub mod time;
 pub mod transport;
 pub mod wire;
 
