@@ -73,8 +73,8 @@ impl Packet {
     /// that are ([`Packet::emitted_len`]). The checksum is 0, as native packets may have it; the
     /// offset of DATA is written in the form [`DataForm::OURS`].
     ///
-    /// `out` must have room; [`MAX_HEADER_LEN`](super::MAX_HEADER_LEN) bytes always do. Without room nothing is
-    /// written and the answer is 0; debug builds panic.
+    /// `out` must have room; [`MAX_HEADER_LEN`](super::MAX_HEADER_LEN) bytes always do. Without
+    /// room nothing is written and the answer is 0; debug builds panic.
     #[inline]
     pub fn emit(&self, out: &mut [u8]) -> usize {
         self.emit_as(DataForm::OURS, out)
