@@ -133,7 +133,7 @@ fn a_header_cut_by_the_capture_is_an_error() {
 
 #[test]
 fn emission_reproduces_what_linux_sent() {
-    // The checksum: Linux computes one for native packets too, we leave it at 0 or to a later layer.
+    // The checksum: Linux computes one for native packets too, this layer leaves it at 0.
     const MASKED: Range<usize> = 16..18;
     for captured in all_packets() {
         let packet = captured.packet();

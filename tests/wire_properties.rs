@@ -1,4 +1,5 @@
-//! Properties of the wire format: what is written is read back, and no input makes the parser panic.
+//! Properties of the wire format: what is written is read back, and no input makes the parser
+//! panic.
 
 use homa::wire::{
     Ack, AckRecord, Body, COMMON_HEADER_LEN, Cutoffs, Data, DataForm, DataOffsets, Grant, Header,
@@ -47,7 +48,8 @@ prop_compose! {
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         4 => data().prop_map(Body::Data),
-        2 => any::<(u32, u8)>().prop_map(|(offset, priority)| Body::Grant(Grant { offset, priority })),
+        2 => any::<(u32, u8)>()
+            .prop_map(|(offset, priority)| Body::Grant(Grant { offset, priority })),
         2 => any::<(u32, u32, Option<u8>)>().prop_map(|(offset, length, priority)| {
             Body::Resend(Resend { offset, length, priority })
         }),

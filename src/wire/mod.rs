@@ -9,13 +9,24 @@
 //!
 //! - [`Packet`] and the types in it hold what the protocol acts on. Reserved fields, the checksum
 //!   and the redundant offset of DATA are gone: nothing above may depend on them.
-//! - [`RawCommon`], [`RawData`] and the other `Raw` types lie directly over the bytes and show every
-//!   field, for tracers and dissectors. Get one with `RawData::ref_from_prefix(bytes)` of
+//! - [`RawCommon`], [`RawData`] and the other `Raw` types lie directly over the bytes and show
+//!   every field, for tracers and dissectors. Get one with `RawData::ref_from_prefix(bytes)` of
 //!   [`zerocopy::FromBytes`].
 //!
 //! This module checks lengths and the type (protocol.md section 3.1). Whether a *value* makes sense
 //! (a message length of 0, a priority of 200) depends on the state of the RPC, so all values pass,
 //! and [`crate::transport`] judges them (protocol.md section 7.3).
+//!
+//! ```
+//! use homa::wire::*;
+//!
+//! let header = Header { sport: HomaPort(32768), dport: HomaPort(99), sender_id: RpcId(2) };
+//! let grant = Packet { header, body: Body::Grant(Grant { offset: 50_000, priority: 3 }) };
+//! let mut bytes = [0; MAX_HEADER_LEN];
+//! let written = grant.emit(&mut bytes);
+//! assert_eq!(Packet::parse(&bytes[..written]), Ok(grant));
+//! assert_eq!(grant.to_string(), "GRANT 32768->99 id=2 offset=50000 prio=3");
+//! ```
 #![forbid(unsafe_code)]
 
 mod ack;

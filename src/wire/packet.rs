@@ -54,11 +54,12 @@ impl Packet {
         {
             return Ok(Self { header: raw.common.header(), body: Body::Data(raw.data()) });
         }
-        Self::parse_other(bytes)
+        Self::parse_any(bytes)
     }
 
-    /// All but the one case that must be fast: control packets, and what is no packet.
-    fn parse_other(bytes: &[u8]) -> Result<Self, ParseError> {
+    /// [`Packet::parse`] without its shortcut for DATA, which keeps the hot path small enough to be
+    /// inlined.
+    fn parse_any(bytes: &[u8]) -> Result<Self, ParseError> {
         let length_bytes = bytes.len();
         let (common, _) = RawCommon::ref_from_prefix(bytes)
             .map_err(|_| ParseError::NoCommonHeader { length_bytes })?;
@@ -83,15 +84,23 @@ impl Packet {
     /// Does what [`Packet::emit`] does, with the offset of DATA in the form `form`.
     #[inline]
     pub fn emit_as(&self, form: DataForm, out: &mut [u8]) -> usize {
+        if let Body::Data(data) = &self.body {
+            return write(RawData::new(&self.header, data, form), out);
+        }
+        self.emit_any(form, out)
+    }
+
+    /// [`Packet::emit_as`] without its shortcut for DATA.
+    fn emit_any(&self, form: DataForm, out: &mut [u8]) -> usize {
         let header = &self.header;
         match &self.body {
-            Body::Data(data) => write(&RawData::new(header, data, form), out),
-            Body::Grant(grant) => write(&RawGrant::new(header, grant), out),
+            Body::Data(data) => write(RawData::new(header, data, form), out),
+            Body::Grant(grant) => write(RawGrant::new(header, grant), out),
             Body::Resend(resend) => emit_resend(header, resend, out),
-            Body::Cutoffs(cutoffs) => write(&RawCutoffs::new(header, cutoffs), out),
-            Body::Ack(ack) => write(&RawAck::new(header, ack), out),
+            Body::Cutoffs(cutoffs) => write(RawCutoffs::new(header, cutoffs), out),
+            Body::Ack(ack) => write(RawAck::new(header, ack), out),
             Body::RpcUnknown | Body::Busy | Body::Freeze | Body::NeedAck => {
-                write(&RawCommon::control(header, self.packet_type()), out)
+                write(RawCommon::control(header, self.packet_type()), out)
             }
         }
     }
@@ -152,22 +161,25 @@ fn prefix<T: FromBytes + KnownLayout + Immutable + Unaligned>(bytes: &[u8]) -> O
     T::ref_from_prefix(bytes).ok().map(|(raw, _)| raw)
 }
 
-/// Copies `raw` to the start of `out`; 0 if it does not fit.
+/// Puts `raw` at the start of `out`; 0 if it does not fit.
 #[inline]
-fn write<T: IntoBytes + Immutable>(raw: &T, out: &mut [u8]) -> usize {
-    let written = raw.write_to_prefix(out).is_ok();
-    debug_assert!(written, "a Homa header of {} bytes needs a longer buffer", size_of::<T>());
-    if written { size_of::<T>() } else { 0 }
+fn write<T: FromBytes + IntoBytes + KnownLayout + Unaligned>(raw: T, out: &mut [u8]) -> usize {
+    let Ok((place, _)) = T::mut_from_prefix(out) else {
+        debug_assert!(false, "a Homa header of {} bytes needs a longer buffer", size_of::<T>());
+        return 0;
+    };
+    *place = raw;
+    size_of::<T>()
 }
 
 fn emit_resend(header: &Header, resend: &Resend, out: &mut [u8]) -> usize {
     let raw = RawResend::new(header, resend);
     match resend.priority {
-        None => write(&raw, out),
+        None => write(raw, out),
         Some(priority) => {
             let mut bytes = [priority; RESEND_LEN];
             bytes[..RESEND_SHORT_LEN].copy_from_slice(raw.as_bytes());
-            write(&bytes, out)
+            write(bytes, out)
         }
     }
 }
@@ -175,7 +187,7 @@ fn emit_resend(header: &Header, resend: &Resend, out: &mut [u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{HomaPort, MAX_HEADER_LEN, RpcId};
+    use crate::wire::{AckRecord, HomaPort, MAX_HEADER_LEN, RpcId};
 
     fn busy() -> Packet {
         let header = Header { sport: HomaPort(99), dport: HomaPort(32769), sender_id: RpcId(1235) };
@@ -196,6 +208,27 @@ mod tests {
         let mut out = [0xAA; COMMON_HEADER_LEN - 1];
         assert_eq!(busy().emit(&mut out), 0);
         assert_eq!(out, [0xAA; COMMON_HEADER_LEN - 1]);
+    }
+
+    #[test]
+    fn shortcuts_for_data_change_nothing() {
+        let data = Data {
+            message_length: 50_000,
+            incoming: 40_000,
+            ack: Some(AckRecord { client_id: RpcId(2), server_port: HomaPort(4000) }),
+            cutoff_version: 3,
+            retransmit: true,
+            offset: 12_848,
+        };
+        let packet = Packet { body: Body::Data(data), ..busy() };
+        for form in [DataForm::OURS, DataForm::LINUX] {
+            let mut bytes = [[0xAA; MAX_HEADER_LEN]; 2];
+            assert_eq!(packet.emit_as(form, &mut bytes[0]), DATA_HEADER_LEN);
+            assert_eq!(packet.emit_any(form, &mut bytes[1]), DATA_HEADER_LEN);
+            assert_eq!(bytes[0], bytes[1]);
+            assert_eq!(Packet::parse(&bytes[0]), Ok(packet));
+            assert_eq!(Packet::parse_any(&bytes[0]), Ok(packet));
+        }
     }
 
     #[test]
