@@ -1,2 +1,379 @@
 //! The Homa protocol of one shard, sans-IO.
+//!
+//! A [`Transport`] is everything one core knows about Homa. It owns RPC tables, reassembly, grants,
+//! sending order, acks, timers, cutoffs, peers and limits; it must not know clocks, threads, mbufs or
+//! sockets. Time is a parameter, packets come in through [`Transport::on_packet`] and leave through a
+//! [`TxSink`], what concerns the application comes out of [`Transport::poll_event`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | `receive` | what every packet does in every state |
+//! | `calls` | the application's verbs: call, reply, abort, ports |
+//! | `timers` | silence, RESEND, NEED_ACK, giving up |
+//! | `grants` | who may send how much to us |
+//! | `transmit`, `pacer` | what we send, in what order, how fast |
+//! | `reassembly`, `message` | received bytes |
+//! | `cutoffs` | priorities of unscheduled packets |
+//! | `peer`, `ports`, `rpc`, `tombstones` | tables and their entries |
+//! | `slab`, `index`, `heap`, `wheel`, `hash` | the structures below them |
 #![forbid(unsafe_code)]
+
+mod buffers;
+mod calls;
+mod config;
+mod cutoffs;
+mod event;
+mod grants;
+mod hash;
+mod heap;
+mod index;
+mod message;
+mod metrics;
+mod pacer;
+mod peer;
+mod ports;
+mod reassembly;
+mod receive;
+mod rpc;
+mod slab;
+mod timers;
+mod tombstones;
+mod transmit;
+mod wheel;
+
+#[cfg(test)]
+mod pair;
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+pub use buffers::{OutMessage, Payload, PeerRef, TxSink};
+pub use config::{Config, ConfigError};
+pub use event::{Event, Refused, RefusedReason, RpcError, RpcHandle};
+pub use message::{Message, Reader};
+pub use metrics::{Metrics, Probe};
+pub use receive::Outcome;
+pub use timers::Unreachable;
+
+use crate::time::Nanos;
+use crate::wire::{HomaPort, NUM_PRIORITIES, RpcId};
+use cutoffs::Cutoffs;
+use grants::Grants;
+use hash::Seed;
+use index::Index;
+use message::Ledger;
+use peer::Peers;
+use ports::Ports;
+use rpc::{Inbound, Rpc, State};
+use slab::{Handle, Slab};
+use tombstones::{Ended, Tombstones};
+use transmit::Sender;
+use wheel::Wheel;
+
+/// Cutoffs are recomputed this often.
+const CUTOFFS_INTERVAL: Nanos = Nanos::from_secs(1);
+
+/// One shard's Homa. `B` is a received payload, `M` an outgoing message, `P` watches.
+pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
+    config: Config,
+    rpcs: Slab<Rpc<B, M>>,
+    client_index: Index,
+    server_index: Index,
+    client_count: usize,
+    server_count: usize,
+    peers: Peers,
+    ports: Ports,
+    tombstones: Option<Tombstones>,
+    wheel: Wheel,
+    grants: Grants,
+    sender: Sender,
+    cutoffs: Cutoffs,
+    next_cutoffs: Nanos,
+    ledger: Rc<Ledger<B>>,
+    events: VecDeque<Event<B>>,
+    /// Peers with acks that wait for a DATA packet, and since when.
+    ack_flushes: VecDeque<(u32, Nanos)>,
+    outgoing_bytes: u64,
+    next_sequence: u64,
+    server_seed: Seed,
+    /// Time during which the shard itself did not run; silence in it proves nothing.
+    stalled_ns: u64,
+    metrics: Metrics,
+    probe: P,
+}
+
+impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
+    /// A transport with no ports open. Allocates all tables.
+    pub fn new(config: Config, probe: P) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let rpcs = config.client_rpcs_max + config.server_rpcs_max;
+        let shortest_ns = config.resend_after_ns.min(config.need_ack_after_ns);
+        let tombstones = (config.tombstone_keep_ns > 0).then(|| {
+            let seed = Seed::new(config.seed ^ 0x746f_6d62);
+            Tombstones::new(config.tombstones_max, config.tombstone_keep_ns, seed)
+        });
+        Ok(Self {
+            rpcs: Slab::new(rpcs),
+            client_index: Index::new(config.client_rpcs_max),
+            server_index: Index::new(config.server_rpcs_max),
+            client_count: 0,
+            server_count: 0,
+            peers: Peers::new(&config),
+            ports: Ports::new(),
+            tombstones,
+            wheel: Wheel::new(rpcs, (shortest_ns / 8).clamp(1_024, 262_144)),
+            grants: Grants::new(&config),
+            sender: Sender::new(&config),
+            cutoffs: Cutoffs::new(&config),
+            next_cutoffs: Nanos::ZERO,
+            ledger: Ledger::new(),
+            events: VecDeque::with_capacity(256),
+            ack_flushes: VecDeque::with_capacity(64),
+            outgoing_bytes: 0,
+            // Random, so that a restarted client does not meet the RPCs of its former life.
+            next_sequence: Seed::new(config.seed ^ 0x6964).hash(1, 2) & SEQUENCE_MASK,
+            server_seed: Seed::new(config.seed ^ 0x7372_7672),
+            stalled_ns: 0,
+            metrics: Metrics::default(),
+            probe,
+            config,
+        })
+    }
+
+    /// The settings it was built with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What watches.
+    pub fn probe(&self) -> &P {
+        &self.probe
+    }
+
+    /// What watches, for changing it.
+    pub fn probe_mut(&mut self) -> &mut P {
+        &mut self.probe
+    }
+
+    /// The next thing for the application.
+    #[inline]
+    pub fn poll_event(&mut self) -> Option<Event<B>> {
+        self.events.pop_front()
+    }
+
+    /// To be called after the packets of a receive burst: decides on grants, once for all of them.
+    pub fn end_burst(&mut self, now: Nanos) {
+        self.decide_grants(now);
+    }
+
+    /// The earliest time at which [`Transport::on_timer`] or [`Transport::poll_transmit`] has
+    /// something to do. `now` is the earliest answer.
+    pub fn next_deadline(&self, now: Nanos) -> Option<Nanos> {
+        let wheel = self.wheel.next_deadline().map(|at| at + Nanos(self.stalled_ns));
+        let acks = self.ack_flushes.front().map(|&(_, since)| self.ack_due(since));
+        let cutoffs = self.config.cutoffs_auto.then_some(self.next_cutoffs);
+        [wheel, acks, cutoffs, self.next_fifo_grant(), self.next_transmit(now)]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.max(now))
+    }
+
+    /// A snapshot of what is in the tables.
+    pub fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            client_rpcs: self.client_count,
+            server_rpcs: self.server_count,
+            peers: self.peers.len(),
+            retained_packets: self.ledger.retained(),
+            incoming_bytes: self.grants.incoming_bytes(),
+            grantable: self.grants.grantable(),
+            outgoing_bytes: self.outgoing_bytes,
+        }
+    }
+
+    /// The cutoffs in force for packets to this host.
+    pub fn cutoffs(&self) -> [u32; NUM_PRIORITIES] {
+        self.cutoffs.current()
+    }
+
+    /// Sets the cutoffs; peers are told with their next packet.
+    pub fn set_cutoffs(&mut self, cutoffs: [u32; NUM_PRIORITIES]) {
+        self.cutoffs.set(cutoffs);
+    }
+
+    /// The first payload of a request announced by [`Event::RequestHead`], while it is incomplete.
+    pub fn head(&self, rpc: RpcHandle) -> Option<&B> {
+        let index = self.rpcs.resolve(rpc.0)?;
+        self.inbound(index)?.reassembly.head()
+    }
+
+    fn inbound(&self, index: u32) -> Option<&Inbound<B>> {
+        self.rpcs.get(index)?.inbound.as_ref()
+    }
+
+    /// Retained packets above which only the best message gets grants, and small packets are copied.
+    fn retained_scarce(&self) -> u32 {
+        self.config.retained_packets_max / 4 * 3
+    }
+
+    /// Retained packets above which no RPC is started.
+    fn retained_full(&self) -> u32 {
+        self.config.retained_packets_max / 8 * 7
+    }
+
+    fn server_hash(seed: Seed, peer: u32, id: RpcId) -> u64 {
+        seed.hash(id.0, u64::from(peer))
+    }
+
+    /// The client RPC with this (even) id on `port`.
+    fn find_client(&self, id: RpcId, port: HomaPort) -> Option<u32> {
+        self.client_index.find(id.0 >> 1, |index| {
+            self.rpcs.get(index).is_some_and(|rpc| rpc.id == id && rpc.local_port == port)
+        })
+    }
+
+    /// The server RPC with this (odd) id from `peer` on `port`; with `client_port`, only one from
+    /// there.
+    fn find_server(
+        &self,
+        peer: u32,
+        id: RpcId,
+        port: HomaPort,
+        client_port: Option<HomaPort>,
+    ) -> Option<u32> {
+        let hash = Self::server_hash(self.server_seed, peer, id);
+        self.server_index.find(hash, |index| {
+            self.rpcs.get(index).is_some_and(|rpc| {
+                rpc.id == id
+                    && rpc.peer == peer
+                    && rpc.local_port == port
+                    && client_port.is_none_or(|port| rpc.remote_port == port)
+            })
+        })
+    }
+
+    /// Enters an RPC into the tables. The caller has checked that there is room.
+    fn insert_rpc(&mut self, now: Nanos, rpc: Rpc<B, M>) -> Option<Handle> {
+        let (id, peer, is_client) = (rpc.id, rpc.peer, rpc.state.is_client());
+        let handle = self.rpcs.insert(rpc)?;
+        if is_client {
+            self.client_index.insert(id.0 >> 1, handle.index);
+            self.client_count += 1;
+            self.metrics.client_started += 1;
+        } else {
+            let hash = Self::server_hash(self.server_seed, peer, id);
+            self.server_index.insert(hash, handle.index);
+            self.server_count += 1;
+            self.metrics.server_started += 1;
+        }
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.rpcs += 1;
+            peer.server_rpcs += u32::from(!is_client);
+        }
+        self.probe.rpc_started(now, id);
+        Some(handle)
+    }
+
+    /// Takes an RPC out of all tables; its buffers and messages go with it.
+    fn end_rpc(&mut self, now: Nanos, index: u32) {
+        let Some(mut rpc) = self.rpcs.remove(index) else { return };
+        let is_client = rpc.state.is_client();
+        let rpcs = &self.rpcs;
+        if is_client {
+            self.client_count -= 1;
+            self.client_index.remove(rpc.id.0 >> 1, index, |other| {
+                rpcs.get(other).map_or(0, |rpc| rpc.id.0 >> 1)
+            });
+        } else {
+            self.server_count -= 1;
+            let seed = self.server_seed;
+            let hash = Self::server_hash(seed, rpc.peer, rpc.id);
+            self.server_index.remove(hash, index, |other| {
+                rpcs.get(other).map_or(0, |rpc| Self::server_hash(seed, rpc.peer, rpc.id))
+            });
+            if let Some(tombstones) = &mut self.tombstones {
+                tombstones.advance(now);
+                tombstones.insert(Ended {
+                    client_addr: self.peers.key(rpc.peer),
+                    client_port: rpc.remote_port.0,
+                    client_id: rpc.id.flip().0,
+                });
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(rpc.peer) {
+            peer.rpcs -= 1;
+            peer.server_rpcs -= u32::from(!is_client);
+        }
+        if let Some(inbound) = &mut rpc.inbound {
+            self.grants.adjust(inbound.incoming(), 0);
+            self.grants.remove(&mut self.peers, rpc.peer, index);
+            inbound.reassembly.clear(&self.ledger);
+        }
+        if let Some(outbound) = &rpc.outbound {
+            self.sender.remove(index);
+            self.outgoing_bytes -= u64::from(outbound.length);
+        }
+        self.probe.rpc_ended(now, rpc.id);
+    }
+
+    /// Ends a client RPC and tells the application why.
+    fn fail_client(&mut self, now: Nanos, index: u32, error: RpcError) {
+        let Some(rpc) = self.rpcs.get(index) else { return };
+        debug_assert!(rpc.state.is_client());
+        let event = Event::Response { cookie: rpc.cookie, id: rpc.id, result: Err(error) };
+        self.metrics.client_failed += 1;
+        self.end_rpc(now, index);
+        self.events.push_back(event);
+    }
+
+    /// Ends an RPC that cannot go on: with an error to the application if it is ours.
+    fn give_up(&mut self, now: Nanos, index: u32, error: RpcError) {
+        match self.rpcs.get(index).map(|rpc| rpc.state) {
+            Some(State::ClientOutgoing | State::ClientIncoming) => {
+                self.fail_client(now, index, error);
+            }
+            Some(_) => self.end_rpc(now, index),
+            None => {}
+        }
+    }
+}
+
+/// 54 bits of sequence leave room for 2^54 RPCs before the shard byte is reached.
+const SEQUENCE_MASK: u64 = (1 << 54) - 1;
+
+/// How full a transport is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// RPCs started here and not ended.
+    pub client_rpcs: usize,
+    /// RPCs started by peers and not ended.
+    pub server_rpcs: usize,
+    /// Peers known.
+    pub peers: usize,
+    /// Packet buffers held by received messages, complete or not.
+    pub retained_packets: u32,
+    /// Bytes announced or granted and not yet received.
+    pub incoming_bytes: u64,
+    /// Messages that need grants.
+    pub grantable: usize,
+    /// Bytes held for sending and sending again.
+    pub outgoing_bytes: u64,
+}
+
+impl<B: Payload, M: OutMessage, P: Probe> fmt::Debug for Transport<B, M, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("occupancy", &self.occupancy())
+            .field("metrics", &self.metrics)
+            .finish_non_exhaustive()
+    }
+}

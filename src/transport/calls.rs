@@ -1,0 +1,169 @@
+//! The application's verbs: ports, call, reply, abort.
+
+use std::net::IpAddr;
+
+use crate::time::Nanos;
+use crate::wire::{Body, HomaPort, MAX_MESSAGE_LENGTH, Packet, RpcId};
+
+use super::buffers::{OutMessage, Payload};
+use super::event::{Refused, RefusedReason, RpcError, RpcHandle};
+use super::metrics::Probe;
+use super::rpc::{Outbound, Rpc, State};
+use super::{SEQUENCE_MASK, Transport};
+
+impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
+    /// Opens `port` for requests from peers (and for calls). False if it is open already, or 0.
+    pub fn open_server_port(&mut self, port: HomaPort) -> bool {
+        self.ports.open(port, true)
+    }
+
+    /// Opens a free port at or above 32768 for calls; `None` when all are open.
+    pub fn open_client_port(&mut self) -> Option<HomaPort> {
+        self.ports.open_any()
+    }
+
+    /// Closes `port` and ends its RPCs: those started here fail with [`RpcError::PortClosed`], and
+    /// their servers are told.
+    pub fn close_port(&mut self, now: Nanos, port: HomaPort) {
+        if !self.ports.close(port) {
+            return;
+        }
+        for index in 0..self.rpcs.bound() {
+            if self.rpcs.get(index).is_some_and(|rpc| rpc.local_port == port) {
+                self.announce_abort(index);
+                self.give_up(now, index, RpcError::PortClosed);
+            }
+        }
+    }
+
+    /// Starts an RPC from `port` to `dst_port` at `dst`. The response, or the reason why there is
+    /// none, comes as an [`Event::Response`](super::Event::Response) with `cookie`.
+    pub fn call(
+        &mut self,
+        now: Nanos,
+        port: HomaPort,
+        dst: IpAddr,
+        dst_port: HomaPort,
+        message: M,
+        cookie: u64,
+    ) -> Result<(RpcHandle, RpcId), Refused<M>> {
+        let (peer, message) = match self.admit_call(now, port, dst, message) {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                self.metrics.refused_calls += 1;
+                return Err(refused);
+            }
+        };
+        let id = self.next_id();
+        let outbound = Outbound::new(message, self.config.unsched_bytes, now);
+        self.outgoing_bytes += u64::from(outbound.length);
+        self.metrics.message_bytes_started += u64::from(outbound.length);
+        let quiet_since = self.timer_time(now);
+        let next_probe = quiet_since + Nanos(self.config.resend_after_ns);
+        let rpc = Rpc {
+            id,
+            peer,
+            local_port: port,
+            remote_port: dst_port,
+            state: State::ClientOutgoing,
+            cookie,
+            outbound: Some(outbound),
+            inbound: None,
+            quiet_since,
+            next_probe,
+            need_acks: 0,
+        };
+        // `admit_call` has seen that there is room, so this is never refused.
+        let handle = self.insert_rpc(now, rpc).expect("room for one more RPC");
+        self.wheel.arm(handle.index, next_probe);
+        self.start_sending(handle);
+        Ok((RpcHandle(handle), id))
+    }
+
+    fn admit_call(
+        &mut self,
+        now: Nanos,
+        port: HomaPort,
+        dst: IpAddr,
+        message: M,
+    ) -> Result<(u32, M), Refused<M>> {
+        let reason = if !self.ports.is_open(port) {
+            Some(RefusedReason::PortNotOpen)
+        } else if self.client_count >= self.config.client_rpcs_max {
+            Some(RefusedReason::TooManyRpcs)
+        } else if self.ledger.retained() > self.retained_full() {
+            Some(RefusedReason::ReceiveBuffersLow)
+        } else {
+            self.refuse_message(&message)
+        };
+        if let Some(reason) = reason {
+            return Err(Refused { reason, message });
+        }
+        match self.peers.find_or_insert(dst, now) {
+            Some(peer) => Ok((peer, message)),
+            None => Err(Refused { reason: RefusedReason::TooManyPeers, message }),
+        }
+    }
+
+    fn refuse_message(&self, message: &M) -> Option<RefusedReason> {
+        let length = message.len();
+        if length == 0 || length > MAX_MESSAGE_LENGTH {
+            Some(RefusedReason::BadLength(length))
+        } else if self.outgoing_bytes >= self.config.outgoing_max_bytes {
+            Some(RefusedReason::TooManyOutgoingBytes)
+        } else {
+            None
+        }
+    }
+
+    /// Ids per shard: shard byte, sequence with a random start, role bit 0 (multicore.md section 4.2).
+    fn next_id(&mut self) -> RpcId {
+        let sequence = self.next_sequence;
+        // Sequence 0 on shard 0 would be id 0, which means "no ack".
+        self.next_sequence = ((sequence + 1) & SEQUENCE_MASK).max(1);
+        RpcId(u64::from(self.config.shard) << 56 | sequence.max(1) << 1)
+    }
+
+    /// Answers a request. A message for an RPC that has ended comes back as refused; that is normal
+    /// when the client has given up.
+    pub fn reply(&mut self, now: Nanos, rpc: RpcHandle, message: M) -> Result<(), Refused<M>> {
+        if let Some(reason) = self.refuse_message(&message) {
+            return Err(Refused { reason, message });
+        }
+        let in_service = self.rpcs.resolve(rpc.0).and_then(|index| self.rpcs.get_mut(index));
+        let Some(entry) = in_service.filter(|rpc| rpc.state == State::ServerInService) else {
+            return Err(Refused { reason: RefusedReason::NotInService, message });
+        };
+        let outbound = Outbound::new(message, self.config.unsched_bytes, now);
+        self.outgoing_bytes += u64::from(outbound.length);
+        self.metrics.message_bytes_started += u64::from(outbound.length);
+        self.metrics.server_responses += 1;
+        entry.outbound = Some(outbound);
+        entry.state = State::ServerOutgoing;
+        entry.quiet_since = Nanos(now.0.saturating_sub(self.stalled_ns));
+        entry.need_acks = 0;
+        let deadline = entry.quiet_since + Nanos(self.config.response_keep_ns);
+        self.wheel.arm(rpc.0.index, deadline);
+        self.start_sending(rpc.0);
+        Ok(())
+    }
+
+    /// Gives up an RPC without an event. False if it has ended already. The client of a request
+    /// that is never answered times out.
+    pub fn abort(&mut self, now: Nanos, rpc: RpcHandle) -> bool {
+        let Some(index) = self.rpcs.resolve(rpc.0) else { return false };
+        self.announce_abort(index);
+        self.end_rpc(now, index);
+        true
+    }
+
+    /// Tells the server of one of our RPCs that it need not go on (reference-gaps.md G62).
+    fn announce_abort(&mut self, index: u32) {
+        if !self.config.announce_aborts {
+            return;
+        }
+        let Some(rpc) = self.rpcs.get(index).filter(|rpc| rpc.state.is_client()) else { return };
+        let (peer, header) = (rpc.peer, rpc.header());
+        self.send_control(peer, Packet { header, body: Body::RpcUnknown });
+    }
+}

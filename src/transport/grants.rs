@@ -1,0 +1,300 @@
+//! Who may send how much: grants for incoming messages (protocol.md section 11).
+//!
+//! The active messages are chosen anew at the end of each burst from live values: in order of
+//! bytes remaining, one of each peer first, then the rest (reference-gaps.md G20, G21).
+
+use crate::time::Nanos;
+use crate::wire::{Body, Grant, Packet};
+
+use super::Transport;
+use super::buffers::{OutMessage, Payload};
+use super::config::Config;
+use super::heap::{BEST_MAX, Entry, Heap, Key, Positions};
+use super::metrics::Probe;
+use super::peer::Peers;
+
+/// The order of grantable messages, and the budget. A message is in the heap of its peer while
+/// `granted < length`; a peer is in `peers` while its heap has messages.
+#[derive(Debug)]
+pub(super) struct Grants {
+    peers: Heap,
+    peer_places: Positions,
+    message_places: Positions,
+    by_age: Heap,
+    age_places: Positions,
+    /// Sum of `Inbound::incoming` over all incomplete messages that are counted.
+    incoming_bytes: u64,
+    /// Something changed since the last decision.
+    dirty: bool,
+    next_fifo: Nanos,
+    fifo_interval: Option<Nanos>,
+}
+
+impl Grants {
+    pub(super) fn new(config: &Config) -> Self {
+        let rpcs = config.client_rpcs_max + config.server_rpcs_max;
+        Self {
+            peers: Heap::default(),
+            peer_places: Positions::new(config.peers_max),
+            message_places: Positions::new(rpcs),
+            by_age: Heap::default(),
+            age_places: Positions::new(rpcs),
+            incoming_bytes: 0,
+            dirty: false,
+            next_fifo: Nanos::ZERO,
+            fifo_interval: Self::fifo_interval(config),
+        }
+    }
+
+    /// Time in which the FIFO share of the link carries one FIFO grant.
+    fn fifo_interval(config: &Config) -> Option<Nanos> {
+        let share_bps = config.link_bps / 1_000 * u64::from(config.grant_fifo_permille);
+        let bits = u64::from(config.grant_fifo_bytes) * 8;
+        (share_bps > 0 && bits > 0).then(|| Nanos(bits * 1_000_000_000 / share_bps))
+    }
+
+    /// Bytes announced or granted and not yet received.
+    pub(super) fn incoming_bytes(&self) -> u64 {
+        self.incoming_bytes
+    }
+
+    /// Messages that need grants.
+    pub(super) fn grantable(&self) -> usize {
+        self.by_age.len()
+    }
+
+    /// Accounts for a change of one message's share of the budget.
+    #[inline]
+    pub(super) fn adjust(&mut self, before: u32, after: u32) {
+        if before != after {
+            self.incoming_bytes = self.incoming_bytes + u64::from(after) - u64::from(before);
+            self.dirty = true;
+        }
+    }
+
+    /// Enters a message that needs grants, or moves it to where its bytes remaining put it.
+    pub(super) fn set(&mut self, peers: &mut Peers, peer: u32, index: u32, key: Key) {
+        let Some(entry) = peers.get_mut(peer) else { return };
+        if !self.age_places.contains(index) {
+            let age = Key { bytes: 0, age_ns: key.age_ns };
+            self.by_age.set(index, age, &mut self.age_places);
+        }
+        entry.grantable.set(index, key, &mut self.message_places);
+        self.refresh_peer(peers, peer);
+    }
+
+    /// Takes a message out: fully granted, or gone.
+    pub(super) fn remove(&mut self, peers: &mut Peers, peer: u32, index: u32) {
+        if !self.by_age.remove(index, &mut self.age_places) {
+            return;
+        }
+        if let Some(entry) = peers.get_mut(peer) {
+            entry.grantable.remove(index, &mut self.message_places);
+        }
+        self.refresh_peer(peers, peer);
+    }
+
+    fn refresh_peer(&mut self, peers: &Peers, peer: u32) {
+        self.dirty = true;
+        match peers.get(peer).and_then(|entry| entry.grantable.peek()) {
+            Some(best) => self.peers.set(peer, best.key, &mut self.peer_places),
+            None => {
+                self.peers.remove(peer, &mut self.peer_places);
+            }
+        }
+    }
+
+    /// The best grantable message of all.
+    pub(super) fn best(&self, peers: &Peers) -> Option<u32> {
+        let peer = self.peers.peek()?.index;
+        peers.get(peer)?.grantable.peek().map(|entry| entry.index)
+    }
+
+    /// The up to `degree` messages that may be granted to, best first.
+    fn active(&self, peers: &Peers, degree: usize) -> ([Entry; BEST_MAX], usize) {
+        let mut best_peers = [Entry::NONE; BEST_MAX];
+        let peer_count = self.peers.best(&mut best_peers, degree);
+        let mut active = [Entry::NONE; BEST_MAX];
+        let mut others = [Entry::NONE; BEST_MAX];
+        let mut other_count = 0;
+        for (i, peer) in best_peers[..peer_count].iter().enumerate() {
+            let mut messages = [Entry::NONE; BEST_MAX];
+            let heap = peers.get(peer.index).map(|entry| &entry.grantable);
+            let found = heap.map_or(0, |heap| heap.best(&mut messages, degree - peer_count + 1));
+            active[i] = messages[0];
+            for &message in messages[..found].iter().skip(1) {
+                other_count = insert_sorted(&mut others, other_count, message);
+            }
+        }
+        let second_round = other_count.min(degree - peer_count);
+        let count = peer_count + second_round;
+        active[peer_count..count].copy_from_slice(&others[..second_round]);
+        active[..count].sort_unstable();
+        (active, count)
+    }
+}
+
+/// Inserts into the first `count` sorted entries, dropping the worst when full.
+fn insert_sorted(entries: &mut [Entry; BEST_MAX], count: usize, entry: Entry) -> usize {
+    let at = entries[..count].partition_point(|other| *other < entry);
+    if at == BEST_MAX {
+        return count;
+    }
+    let count = (count + 1).min(BEST_MAX);
+    entries.copy_within(at..count - 1, at + 1);
+    entries[at] = entry;
+    count
+}
+
+impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
+    /// Decides on grants. Once per burst, not per packet, so that a burst of DATA costs one GRANT.
+    pub(super) fn decide_grants(&mut self, now: Nanos) {
+        if self.grants.dirty {
+            self.grants.dirty = false;
+            self.grant_active(now);
+        }
+        self.grant_oldest(now);
+    }
+
+    fn grant_active(&mut self, now: Nanos) {
+        let mut degree = self.config.overcommit_max;
+        if self.ledger.retained() > self.retained_scarce() {
+            // Finish what is there before more comes in.
+            degree = 1;
+        }
+        let budget = u64::from(self.config.incoming_max_bytes);
+        let reserve = if self.grants.by_age.len() > 1 && self.grants.fifo_interval.is_some() {
+            u64::from(self.config.grant_fifo_bytes).min(budget / 4)
+        } else {
+            0
+        };
+        let (active, count) = self.grants.active(&self.peers, degree);
+        let window = match self.config.window_bytes {
+            0 => self.config.incoming_max_bytes / (count as u32 + 1),
+            window => window,
+        };
+        for (rank, entry) in active[..count].iter().enumerate() {
+            let room = (budget - reserve).saturating_sub(self.grants.incoming_bytes);
+            if room == 0 {
+                // Whoever comes first when room appears is decided then.
+                break;
+            }
+            let Some(inbound) = self.inbound(entry.index) else { continue };
+            let length = inbound.reassembly.length();
+            let target = (inbound.reassembly.received() + window).min(length);
+            let want = target.saturating_sub(inbound.granted);
+            let room = u32::try_from(room).unwrap_or(u32::MAX);
+            let bytes = want.min(room);
+            let last = inbound.granted + bytes == length;
+            if bytes == 0 || bytes < self.config.grant_min_bytes && !last {
+                continue;
+            }
+            let priority = scheduled_priority(self.cutoffs.sched_max(), rank, count);
+            self.grant(now, entry.index, bytes, priority);
+        }
+    }
+
+    /// The share of the oldest message, so that it makes progress whatever else is going on
+    /// (protocol.md section 11.5; inside the budget, reference-gaps.md G31).
+    fn grant_oldest(&mut self, now: Nanos) {
+        let Some(interval) = self.grants.fifo_interval else { return };
+        if now < self.grants.next_fifo {
+            return;
+        }
+        // A lone message gets all it can use without this.
+        if self.grants.by_age.len() < 2 {
+            return;
+        }
+        let Some(oldest) = self.grants.by_age.peek() else { return };
+        self.grants.next_fifo = now + interval;
+        let budget = u64::from(self.config.incoming_max_bytes);
+        let room = budget.saturating_sub(self.grants.incoming_bytes);
+        let Some(inbound) = self.inbound(oldest.index) else { return };
+        let increment = self.config.grant_fifo_bytes;
+        if inbound.incoming() >= 2 * increment {
+            return;
+        }
+        let rest = inbound.reassembly.length() - inbound.granted;
+        let bytes = increment.min(rest).min(u32::try_from(room).unwrap_or(u32::MAX));
+        if bytes > 0 {
+            self.metrics.fifo_grant_bytes += u64::from(bytes);
+            let priority = self.config.num_priorities.saturating_sub(2);
+            self.grant(now, oldest.index, bytes, priority);
+        }
+    }
+
+    /// When a FIFO grant may be due.
+    pub(super) fn next_fifo_grant(&self) -> Option<Nanos> {
+        (self.grants.fifo_interval.is_some() && self.grants.by_age.len() > 1)
+            .then_some(self.grants.next_fifo)
+    }
+
+    fn grant(&mut self, _now: Nanos, index: u32, bytes: u32, priority: u8) {
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let (header, peer) = (rpc.header(), rpc.peer);
+        let Some(inbound) = rpc.inbound.as_mut() else { return };
+        let before = inbound.incoming();
+        inbound.granted += bytes;
+        inbound.budgeted = inbound.granted;
+        let (offset, after) = (inbound.granted, inbound.incoming());
+        let done = !inbound.needs_grants();
+        self.grants.adjust(before, after);
+        if done {
+            self.grants.remove(&mut self.peers, peer, index);
+        }
+        let body = Body::Grant(Grant { offset, priority });
+        self.send_control(peer, Packet { header, body });
+    }
+}
+
+/// The lowest levels that suffice for `count` messages, so that the upper ones are free for a
+/// better message that may appear (protocol.md section 11.4).
+fn scheduled_priority(sched_max: u8, rank: usize, count: usize) -> u8 {
+    let max = usize::from(sched_max);
+    let unused = (max + 1).saturating_sub(count);
+    max.saturating_sub(rank + unused) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    #[test]
+    fn active_messages_use_the_lowest_levels() {
+        assert_eq!(scheduled_priority(3, 0, 1), 0);
+        let four: Vec<u8> = (0..4).map(|rank| scheduled_priority(3, rank, 4)).collect();
+        assert_eq!(four, [3, 2, 1, 0]);
+        let eight: Vec<u8> = (0..8).map(|rank| scheduled_priority(3, rank, 8)).collect();
+        assert_eq!(eight, [3, 2, 1, 0, 0, 0, 0, 0]);
+    }
+
+    /// Messages as (peer, bytes); gives the indices of the active ones in order.
+    fn active_of(messages: &[(u8, u32)], degree: usize) -> Vec<u32> {
+        let config = Config::default();
+        let (mut grants, mut peers) = (Grants::new(&config), Peers::new(&config));
+        for (index, &(host, bytes)) in messages.iter().enumerate() {
+            let addr = IpAddr::from(Ipv4Addr::new(10, 0, 0, host));
+            let peer = peers.find_or_insert(addr, Nanos::ZERO).unwrap();
+            grants.set(&mut peers, peer, index as u32, Key { bytes, age_ns: 0 });
+        }
+        let (active, count) = grants.active(&peers, degree);
+        active[..count].iter().map(|entry| entry.index).collect()
+    }
+
+    #[test]
+    fn every_peer_gets_a_place_before_any_gets_two() {
+        let messages = [(1, 10), (1, 20), (1, 30), (2, 500), (3, 400)];
+        assert_eq!(active_of(&messages, 3), [0, 4, 3]);
+        assert_eq!(active_of(&messages, 4), [0, 1, 4, 3]);
+        assert_eq!(active_of(&messages, 8), [0, 1, 2, 4, 3]);
+        assert_eq!(active_of(&messages, 1), [0]);
+        assert_eq!(active_of(&[], 8), []);
+    }
+
+    #[test]
+    fn second_places_go_to_the_shortest_of_all_peers() {
+        let messages = [(1, 10), (1, 90), (2, 20), (2, 80), (3, 30), (3, 70), (1, 100)];
+        assert_eq!(active_of(&messages, 5), [0, 2, 4, 5, 3]);
+    }
+}

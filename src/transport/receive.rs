@@ -1,0 +1,568 @@
+//! What every packet does in every state (protocol.md sections 5 and 7).
+
+use std::net::IpAddr;
+
+use crate::time::Nanos;
+use crate::wire::{
+    Ack, Body, Cutoffs, Data, Grant, Header, HomaPort, MAX_MESSAGE_LENGTH, Packet, Resend, RpcId,
+};
+
+use super::Transport;
+use super::buffers::{OutMessage, Payload};
+use super::event::{Event, RpcError, RpcHandle};
+use super::message::Message;
+use super::metrics::{Metrics, Probe};
+use super::peer::PendingAck;
+use super::reassembly::Added;
+use super::rpc::{Inbound, Rpc, State};
+use super::tombstones::Ended;
+
+/// What the caller has to do about a received packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing.
+    Done,
+    /// Nobody has the destination port open: answer with ICMP port unreachable.
+    PortUnreachable,
+}
+
+/// A received packet taken apart, with what was found out about it.
+struct Received<'a> {
+    now: Nanos,
+    src: IpAddr,
+    header: &'a Header,
+    /// The RPC id as we know it: even if we are the client.
+    id: RpcId,
+    /// The RPC, if there is one.
+    index: Option<u32>,
+}
+
+impl Received<'_> {
+    /// The header of an answer to this packet.
+    fn answer_header(&self) -> Header {
+        Header { sport: self.header.dport, dport: self.header.sport, sender_id: self.id }
+    }
+}
+
+impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
+    /// Takes in one packet from `src`. `payload` are the bytes after the header of a DATA packet (for
+    /// other types it is dropped). Call [`Transport::end_burst`] after the last one of a burst.
+    pub fn on_packet(&mut self, now: Nanos, src: IpAddr, packet: &Packet, payload: B) -> Outcome {
+        self.metrics.received[Metrics::type_index(packet)] += 1;
+        self.probe.received(now, src, packet, payload.len());
+        let header = &packet.header;
+        let id = header.sender_id.flip();
+        if matches!(packet.body, Body::Freeze) {
+            return Outcome::Done;
+        }
+        let port = header.dport;
+        let mut received = Received { now, src, header, id, index: None };
+        if !self.ports.is_open(port) || !id.is_client() && !self.ports.is_serving(port) {
+            return self.port_closed(&received, &packet.body);
+        }
+        if id.is_client() {
+            received.index = self.find_client(id, port);
+            self.client_packet(&received, packet, payload);
+        } else {
+            self.server_packet(&mut received, packet, payload);
+        }
+        Outcome::Done
+    }
+
+    /// The owner of the port is gone. A server that asks whether its response has arrived is told
+    /// that nobody wants it any more (reference-gaps.md G4).
+    fn port_closed(&mut self, received: &Received<'_>, body: &Body) -> Outcome {
+        self.metrics.unknown_port += 1;
+        if matches!(body, Body::NeedAck) && received.id.is_client() {
+            self.answer(received, Body::Ack(Ack::new()));
+        }
+        Outcome::PortUnreachable
+    }
+
+    // ---- we are the client -------------------------------------------------------------------
+
+    fn client_packet(&mut self, received: &Received<'_>, packet: &Packet, payload: B) {
+        if let Some(index) = received.index {
+            if self.config.check_response_source && !self.is_from_its_peer(index, received.src) {
+                self.metrics.foreign_source += 1;
+                return;
+            }
+            self.hear(received.now, index, &packet.body);
+        }
+        let now = received.now;
+        match (&packet.body, received.index) {
+            (Body::Data(data), Some(index)) => self.response_data(received, index, data, payload),
+            (Body::Grant(grant), Some(index)) => self.on_grant(index, grant),
+            (Body::Resend(resend), Some(index)) => self.on_resend(received, index, resend),
+            (Body::Resend(_), None) => {
+                self.metrics.unknown_rpc += 1;
+                self.answer(received, Body::RpcUnknown);
+            }
+            (Body::RpcUnknown, Some(index)) => self.restart(index),
+            (Body::Cutoffs(cutoffs), _) => self.on_cutoffs(received, cutoffs),
+            (Body::NeedAck, Some(index)) => self.request_resend(now, index),
+            (Body::NeedAck, None) => {
+                if let Some(peer) = self.peers.find_or_insert(received.src, now) {
+                    let records = self.peers.get_mut(peer).map(|peer| peer.take_acks());
+                    let body = Body::Ack(records.unwrap_or_else(Ack::new));
+                    self.send_control(peer, Packet { header: received.answer_header(), body });
+                }
+            }
+            (Body::Ack(_), Some(_)) => self.metrics.wrong_direction += 1,
+            (Body::Ack(ack), None) => {
+                if let Some(peer) = self.peers.find(received.src) {
+                    self.on_ack_records(now, peer, ack);
+                }
+            }
+            (Body::Data(_) | Body::Grant(_) | Body::RpcUnknown, None) => {
+                self.metrics.unknown_rpc += 1;
+            }
+            (Body::Busy | Body::Freeze, _) => {}
+        }
+    }
+
+    fn is_from_its_peer(&self, index: u32, src: IpAddr) -> bool {
+        let peer = self.rpcs.get(index).and_then(|rpc| self.peers.get(rpc.peer));
+        peer.is_some_and(|peer| peer.addr == src)
+    }
+
+    /// Packets that show the peer at work on this RPC break the silence, even useless ones.
+    fn hear(&mut self, now: Nanos, index: u32, body: &Body) {
+        if matches!(body, Body::Data(_) | Body::Grant(_) | Body::Busy) {
+            let time = self.timer_time(now);
+            if let Some(rpc) = self.rpcs.get_mut(index) {
+                rpc.quiet_since = time;
+            }
+        }
+    }
+
+    fn response_data(&mut self, received: &Received<'_>, index: u32, data: &Data, payload: B) {
+        let now = received.now;
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let peer = rpc.peer;
+        if rpc.inbound.is_none() {
+            if data.message_length == 0 || data.message_length > MAX_MESSAGE_LENGTH {
+                // Waiting for a good one would leave the RPC to hang (reference-gaps.md G7).
+                self.metrics.bad_length += 1;
+                self.fail_client(now, index, RpcError::BadResponseLength(data.message_length));
+                return;
+            }
+            rpc.state = State::ClientIncoming;
+            rpc.inbound = Some(Inbound::new(data.message_length, now));
+            self.cutoffs.count(data.message_length);
+        }
+        self.refresh_cutoffs(received, data.cutoff_version);
+        if let Some(ack) = data.ack
+            && let Some(peer) = self.peers.find(received.src)
+        {
+            self.on_ack(now, peer, ack.client_id, ack.server_port);
+        }
+        if self.add_data(now, index, data, payload) {
+            self.response_complete(now, index, peer);
+        }
+    }
+
+    fn response_complete(&mut self, now: Nanos, index: u32, peer: u32) {
+        let Some(message) = self.take_message(index) else { return };
+        let Some(rpc) = self.rpcs.get(index) else { return };
+        let (cookie, id) = (rpc.cookie, rpc.id);
+        // The data is in our memory: the server need not wait for the application to look at it
+        // (reference-gaps.md G5).
+        let ack = PendingAck { id, client_port: rpc.local_port, server_port: rpc.remote_port };
+        self.metrics.client_done += 1;
+        self.end_rpc(now, index);
+        self.note_ack(now, peer, ack);
+        self.events.push_back(Event::Response { cookie, id, result: Ok(message) });
+    }
+
+    /// The server knows nothing of the request: it starts again, with what needs no grant.
+    fn restart(&mut self, index: u32) {
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let Some(outbound) = rpc.outbound.as_mut() else { return };
+        if rpc.state != State::ClientOutgoing || outbound.sent_to == 0 {
+            return;
+        }
+        outbound.sent_to = 0;
+        outbound.granted = outbound.unscheduled;
+        outbound.restarted = true;
+        self.sender.remove(index);
+        if let Some(handle) = self.rpcs.handle(index) {
+            self.start_sending(handle);
+        }
+    }
+
+    // ---- we are the server -------------------------------------------------------------------
+
+    fn server_packet(&mut self, received: &mut Received<'_>, packet: &Packet, payload: B) {
+        let now = received.now;
+        let (id, port) = (received.id, received.header.dport);
+        let Some(peer) = self.peers.find_or_insert(received.src, now) else {
+            self.metrics.refused_peers += 1;
+            return;
+        };
+        let client_port = matches!(packet.body, Body::Data(_)).then_some(received.header.sport);
+        received.index = self.find_server(peer, id, port, client_port);
+        if let Some(index) = received.index {
+            self.hear(now, index, &packet.body);
+        }
+        match (&packet.body, received.index) {
+            (Body::Data(data), _) => self.request_data(received, peer, data, payload),
+            (Body::Grant(grant), Some(index)) => self.on_grant(index, grant),
+            (Body::Resend(resend), Some(index)) => self.on_resend(received, index, resend),
+            (Body::Resend(_), None) => {
+                self.metrics.unknown_rpc += 1;
+                self.answer(received, Body::RpcUnknown);
+            }
+            (Body::RpcUnknown, Some(index)) => {
+                self.metrics.server_ended_by_unknown += 1;
+                self.end_rpc(now, index);
+            }
+            (Body::Cutoffs(cutoffs), _) => self.on_cutoffs(received, cutoffs),
+            (Body::NeedAck, _) => self.metrics.wrong_direction += 1,
+            (Body::Ack(ack), _) => {
+                self.on_ack(now, peer, id.flip(), port);
+                self.on_ack_records(now, peer, ack);
+            }
+            (Body::RpcUnknown, None) => self.metrics.unknown_rpc += 1,
+            (Body::Grant(_) | Body::Busy | Body::Freeze, _) => {}
+        }
+    }
+
+    fn request_data(&mut self, received: &mut Received<'_>, peer: u32, data: &Data, payload: B) {
+        let now = received.now;
+        if let Some(ack) = data.ack {
+            self.on_ack(now, peer, ack.client_id, ack.server_port);
+        }
+        self.refresh_cutoffs(received, data.cutoff_version);
+        let index = match received.index {
+            // The ack may have ended it.
+            Some(index) if self.rpcs.get(index).is_some_and(|rpc| rpc.id == received.id) => index,
+            _ => match self.admit_request(received, peer, data, payload.len()) {
+                Some(index) => index,
+                None => return,
+            },
+        };
+        if self.rpcs.get(index).map(|rpc| rpc.state) != Some(State::ServerIncoming) {
+            self.metrics.duplicates += 1;
+            return;
+        }
+        if self.add_data(now, index, data, payload) {
+            self.request_complete(received, index);
+        } else {
+            self.announce_head(index);
+        }
+    }
+
+    /// Makes the RPC of a new request, unless a limit or a bad packet forbids it.
+    fn admit_request(
+        &mut self,
+        received: &Received<'_>,
+        peer: u32,
+        data: &Data,
+        payload: u32,
+    ) -> Option<u32> {
+        let length = data.message_length;
+        if length == 0 || length > MAX_MESSAGE_LENGTH {
+            self.metrics.bad_length += 1;
+            return None;
+        }
+        if !in_range(data, length, payload) {
+            self.metrics.bad_range += 1;
+            return None;
+        }
+        let ended = Ended {
+            client_addr: self.peers.key(peer),
+            client_port: received.header.sport.0,
+            client_id: received.header.sender_id.0,
+        };
+        if let Some(tombstones) = &self.tombstones {
+            if tombstones.contains(ended) {
+                self.metrics.tombstone_hits += 1;
+                return None;
+            }
+            if !tombstones.has_room(ended) {
+                self.metrics.refused_tombstones += 1;
+                return None;
+            }
+        }
+        if self.server_count >= self.config.server_rpcs_max {
+            self.metrics.refused_rpcs += 1;
+            return None;
+        }
+        let of_peer = self.peers.get(peer).map_or(0, |peer| peer.server_rpcs);
+        if of_peer >= self.config.server_rpcs_per_peer_max {
+            self.metrics.refused_per_peer += 1;
+            return None;
+        }
+        if self.ledger.retained() > self.retained_full() {
+            self.metrics.refused_buffers += 1;
+            return None;
+        }
+        self.start_server_rpc(received, peer, length)
+    }
+
+    fn start_server_rpc(&mut self, received: &Received<'_>, peer: u32, length: u32) -> Option<u32> {
+        let now = received.now;
+        let quiet_since = self.timer_time(now);
+        let next_probe = quiet_since + Nanos(self.config.resend_after_ns);
+        let rpc = Rpc {
+            id: received.id,
+            peer,
+            local_port: received.header.dport,
+            remote_port: received.header.sport,
+            state: State::ServerIncoming,
+            cookie: 0,
+            outbound: None,
+            inbound: Some(Inbound::new(length, now)),
+            quiet_since,
+            next_probe,
+            need_acks: 0,
+        };
+        let handle = self.insert_rpc(now, rpc)?;
+        self.cutoffs.count(length);
+        self.wheel.arm(handle.index, next_probe);
+        Some(handle.index)
+    }
+
+    fn request_complete(&mut self, received: &Received<'_>, index: u32) {
+        let Some(message) = self.take_message(index) else { return };
+        let Some(handle) = self.rpcs.handle(index) else { return };
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        rpc.state = State::ServerInService;
+        rpc.inbound = None;
+        self.metrics.server_requests += 1;
+        self.events.push_back(Event::Request {
+            rpc: RpcHandle(handle),
+            id: received.header.sender_id,
+            client: received.src,
+            client_port: received.header.sport,
+            port: received.header.dport,
+            message,
+        });
+    }
+
+    fn announce_head(&mut self, index: u32) {
+        if !self.config.announce_heads {
+            return;
+        }
+        let Some(handle) = self.rpcs.handle(index) else { return };
+        let Some(inbound) = self.rpcs.get_mut(index).and_then(|rpc| rpc.inbound.as_mut()) else {
+            return;
+        };
+        if !inbound.announced && inbound.reassembly.head().is_some() {
+            inbound.announced = true;
+            let length = inbound.reassembly.length();
+            self.events.push_back(Event::RequestHead { rpc: RpcHandle(handle), length });
+        }
+    }
+
+    // ---- both --------------------------------------------------------------------------------
+
+    /// Adds the bytes of a DATA packet to the incoming message; says whether it is complete now.
+    fn add_data(&mut self, now: Nanos, index: u32, data: &Data, mut payload: B) -> bool {
+        let retained = self.ledger.retained();
+        let is_best = retained >= self.config.retained_packets_max
+            && self.grants.best(&self.peers) == Some(index);
+        let scarce = self.retained_scarce();
+        let Some(rpc) = self.rpcs.get_mut(index) else { return false };
+        let peer = rpc.peer;
+        let Some(inbound) = rpc.inbound.as_mut() else { return false };
+        let length = inbound.reassembly.length();
+        if data.message_length != length {
+            self.metrics.length_mismatch += 1;
+            return false;
+        }
+        if !in_range(data, length, payload.len()) {
+            self.metrics.bad_range += 1;
+            return false;
+        }
+        let before = inbound.incoming();
+        // A later packet may announce more; the end of a resent range may be lower.
+        let announced = data.incoming.min(length);
+        inbound.granted = inbound.granted.max(announced);
+        inbound.budgeted = inbound.budgeted.max(announced.min(self.config.unsched_bytes));
+        let completes = payload.len() == inbound.reassembly.remaining();
+        if retained >= self.config.retained_packets_max && !is_best && !completes {
+            self.metrics.data_dropped_no_buffers += 1;
+        } else {
+            if retained > scarce && payload.len() < self.config.detach_below_bytes {
+                payload.detach();
+            }
+            let gaps_max = self.config.gaps_per_message_max;
+            match inbound.reassembly.add(data.offset, payload, gaps_max, &self.ledger) {
+                Added::New(_) => {
+                    self.metrics.useful_retransmits += u64::from(data.retransmit);
+                }
+                Added::Duplicate => self.metrics.duplicates += 1,
+                Added::TooManyGaps => self.metrics.gap_limit += 1,
+            }
+        }
+        self.after_data(now, index, peer, before)
+    }
+
+    /// Brings budget, grant order and gap recovery up to date; says whether the message is complete.
+    fn after_data(&mut self, now: Nanos, index: u32, peer: u32, before: u32) -> bool {
+        let gap_recovery = Nanos(self.config.gap_recovery_ns);
+        let counts_all = self.config.budget_unscheduled;
+        let Some(inbound) = self.rpcs.get_mut(index).and_then(|rpc| rpc.inbound.as_mut()) else {
+            return false;
+        };
+        let needs_grants = inbound.needs_grants();
+        if !counts_all && !needs_grants && inbound.granted == inbound.budgeted && before == 0 {
+            // Linux never counts messages that need no grants.
+            inbound.budgeted = 0;
+        }
+        let (after, key) = (inbound.incoming(), inbound.key());
+        let complete = inbound.reassembly.is_complete();
+        let mut recover = false;
+        if inbound.reassembly.gap_count() == 0 || gap_recovery == Nanos::ZERO {
+            inbound.gap_due = None;
+        } else if let Some(due) = inbound.gap_due {
+            recover = now >= due;
+            if recover {
+                // Give the answer time before asking again.
+                inbound.gap_due = Some(now + gap_recovery + gap_recovery);
+            }
+        } else {
+            inbound.gap_due = Some(now + gap_recovery);
+        }
+        self.grants.adjust(before, after);
+        if needs_grants {
+            self.grants.set(&mut self.peers, peer, index, key);
+        }
+        if recover {
+            self.recover_gaps(now, index);
+        }
+        complete
+    }
+
+    /// Hands the complete message over. Its packets stay on the account until it is dropped.
+    fn take_message(&mut self, index: u32) -> Option<Message<B>> {
+        let rpc = self.rpcs.get_mut(index)?;
+        let peer = rpc.peer;
+        let inbound = rpc.inbound.as_mut()?;
+        let length = inbound.reassembly.length();
+        let incoming = inbound.incoming();
+        let fragments = inbound.reassembly.take();
+        inbound.budgeted = 0;
+        self.grants.adjust(incoming, 0);
+        self.grants.remove(&mut self.peers, peer, index);
+        self.metrics.message_bytes_received += u64::from(length);
+        Some(Message::new(length, fragments, self.ledger.clone()))
+    }
+
+    fn on_grant(&mut self, index: u32, grant: &Grant) {
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        if !matches!(rpc.state, State::ClientOutgoing | State::ServerOutgoing) {
+            return;
+        }
+        let Some(outbound) = rpc.outbound.as_mut() else { return };
+        let offset = grant.offset.min(outbound.length);
+        // A stale grant must not change the priority (reference-gaps.md G29).
+        if offset > outbound.granted {
+            outbound.granted = offset;
+            outbound.priority = grant.priority.min(self.config.num_priorities - 1);
+            if let Some(handle) = self.rpcs.handle(index) {
+                self.start_sending(handle);
+            }
+        }
+    }
+
+    /// Protocol.md section 13.3.
+    fn on_resend(&mut self, received: &Received<'_>, index: u32, resend: &Resend) {
+        let time = self.timer_time(received.now);
+        let Some(handle) = self.rpcs.handle(index) else { return };
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        if rpc.state == State::ServerOutgoing {
+            // The client is alive: it may take its time.
+            rpc.quiet_since = time;
+        }
+        let Some(outbound) = rpc.outbound.as_mut() else {
+            self.answer(received, Body::Busy);
+            return;
+        };
+        let (sent_to, length) = (outbound.sent_to, outbound.length);
+        let end = match resend.length {
+            Resend::ALL => sent_to,
+            // Negative lengths ask for nothing.
+            length if length > i32::MAX as u32 => resend.offset,
+            length => resend.offset.saturating_add(length),
+        };
+        if end > resend.offset && end > outbound.granted {
+            // The grant was lost.
+            outbound.granted = end.min(length);
+        }
+        let top = self.config.num_priorities - 1;
+        let priority = resend.priority.unwrap_or(top).min(top);
+        self.resend(handle, resend.offset..end, priority);
+        self.start_sending(handle);
+        if resend.offset >= sent_to {
+            self.answer(received, Body::Busy);
+        }
+    }
+
+    fn on_cutoffs(&mut self, received: &Received<'_>, cutoffs: &Cutoffs) {
+        match self.peers.find_or_insert(received.src, received.now) {
+            Some(peer) => {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.set_cutoffs(cutoffs.cutoffs, cutoffs.version);
+                }
+            }
+            None => self.metrics.refused_peers += 1,
+        }
+    }
+
+    /// Tells the peer our cutoffs if its packet shows that it has others.
+    #[inline]
+    fn refresh_cutoffs(&mut self, received: &Received<'_>, version: u16) {
+        if version == self.cutoffs.version() {
+            return;
+        }
+        let Some(peer_index) = self.peers.find_or_insert(received.src, received.now) else {
+            return;
+        };
+        let due =
+            self.peers.get_mut(peer_index).is_some_and(|peer| peer.take_cutoffs_turn(received.now));
+        if due {
+            let body = Body::Cutoffs(Cutoffs {
+                cutoffs: self.cutoffs.current(),
+                version: self.cutoffs.version(),
+            });
+            self.send_control(peer_index, Packet { header: received.answer_header(), body });
+        }
+    }
+
+    fn on_ack_records(&mut self, now: Nanos, peer: u32, ack: &Ack) {
+        for record in ack.iter() {
+            self.on_ack(now, peer, record.client_id, record.server_port);
+        }
+    }
+
+    /// The client `peer` has the response of its RPC `client_id`. Only a response wholly sent can have
+    /// arrived (reference-gaps.md G9).
+    fn on_ack(&mut self, now: Nanos, peer: u32, client_id: RpcId, server_port: HomaPort) {
+        if !client_id.is_client() {
+            return;
+        }
+        let Some(index) = self.find_server(peer, client_id.flip(), server_port, None) else {
+            return;
+        };
+        let Some(rpc) = self.rpcs.get(index) else { return };
+        let sent = rpc.outbound.as_ref().is_some_and(|outbound| outbound.is_sent());
+        if rpc.state == State::ServerOutgoing && sent {
+            self.metrics.server_acked += 1;
+            self.end_rpc(now, index);
+        }
+    }
+
+    fn answer(&mut self, received: &Received<'_>, body: Body) {
+        if let Some(peer) = self.peers.find_or_insert(received.src, received.now) {
+            self.send_control(peer, Packet { header: received.answer_header(), body });
+        }
+    }
+}
+
+/// Whether the payload lies within the message.
+fn in_range(data: &Data, length: u32, payload: u32) -> bool {
+    data.offset < length && payload <= length - data.offset
+}

@@ -1,0 +1,165 @@
+//! One RPC as a shard sees it, from either side (protocol.md section 6).
+
+use crate::time::Nanos;
+use crate::wire::{Header, HomaPort, RpcId};
+
+use super::buffers::{OutMessage, Payload};
+use super::heap::Key;
+use super::reassembly::Reassembly;
+
+/// Where an RPC is in its life. A client RPC is removed as soon as its response is complete, so
+/// the state "complete" of the protocol needs no entry here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Client: sending the request, or waiting for the first byte of the response.
+    ClientOutgoing,
+    /// Client: part of the response is here.
+    ClientIncoming,
+    /// Server: part of the request is here.
+    ServerIncoming,
+    /// Server: the application has the request.
+    ServerInService,
+    /// Server: the response is being sent, or was sent and not acknowledged.
+    ServerOutgoing,
+}
+
+impl State {
+    pub(super) fn is_client(self) -> bool {
+        matches!(self, Self::ClientOutgoing | Self::ClientIncoming)
+    }
+}
+
+/// The message we send.
+#[derive(Debug)]
+pub(super) struct Outbound<M> {
+    pub(super) message: M,
+    pub(super) length: u32,
+    pub(super) segment_bytes: u32,
+    /// Bytes sent without a grant; a multiple of the segment size unless it is all.
+    pub(super) unscheduled: u32,
+    /// Bytes that may be sent.
+    pub(super) granted: u32,
+    /// First byte not yet handed to the sink.
+    pub(super) sent_to: u32,
+    /// Priority of the last grant that raised `granted`.
+    pub(super) priority: u8,
+    /// Sent again from the start because the server knows nothing of it.
+    pub(super) restarted: bool,
+    /// Stands in the queue of messages that are not paced.
+    pub(super) urgent: bool,
+    /// When the message was handed in.
+    pub(super) created: Nanos,
+}
+
+impl<M: OutMessage> Outbound<M> {
+    pub(super) fn new(message: M, unsched_bytes: u32, now: Nanos) -> Self {
+        let length = message.len();
+        let segment_bytes = message.segment_bytes().max(1);
+        let unscheduled = if length <= unsched_bytes {
+            length
+        } else {
+            // Cutting at a packet boundary keeps all packets but the last full.
+            (unsched_bytes / segment_bytes * segment_bytes).max(segment_bytes).min(length)
+        };
+        Self {
+            message,
+            length,
+            segment_bytes,
+            unscheduled,
+            granted: unscheduled,
+            sent_to: 0,
+            priority: 0,
+            restarted: false,
+            urgent: false,
+            created: now,
+        }
+    }
+
+    /// Whether the next packet may go: its first byte is granted (protocol.md section 9).
+    pub(super) fn is_sendable(&self) -> bool {
+        self.sent_to < self.granted
+    }
+
+    pub(super) fn remaining(&self) -> u32 {
+        self.length - self.sent_to
+    }
+
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent_to == self.length
+    }
+
+    /// SRPT order: fewest bytes left, then oldest.
+    pub(super) fn key(&self) -> Key {
+        Key { bytes: self.remaining(), age_ns: self.created.0 }
+    }
+}
+
+/// The message we receive.
+#[derive(Debug)]
+pub(super) struct Inbound<B> {
+    pub(super) reassembly: Reassembly<B>,
+    /// Bytes that the sender may send, as far as we know.
+    pub(super) granted: u32,
+    /// The part of `granted` that counts against our budget: what we granted ourselves, and of what
+    /// the sender announced at most our own unscheduled limit.
+    pub(super) budgeted: u32,
+    /// When its first packet came.
+    pub(super) created: Nanos,
+    /// When a gap may be asked for although the message still flows.
+    pub(super) gap_due: Option<Nanos>,
+    /// The application knows of it.
+    pub(super) announced: bool,
+}
+
+impl<B: Payload> Inbound<B> {
+    pub(super) fn new(length: u32, now: Nanos) -> Self {
+        Self {
+            reassembly: Reassembly::new(length),
+            granted: 0,
+            budgeted: 0,
+            created: now,
+            gap_due: None,
+            announced: false,
+        }
+    }
+
+    /// Bytes of the budget this message uses: to come without another grant.
+    pub(super) fn incoming(&self) -> u32 {
+        self.budgeted.saturating_sub(self.reassembly.received())
+    }
+
+    pub(super) fn needs_grants(&self) -> bool {
+        self.granted < self.reassembly.length()
+    }
+
+    pub(super) fn key(&self) -> Key {
+        Key { bytes: self.reassembly.remaining(), age_ns: self.created.0 }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Rpc<B, M> {
+    /// Even if we are the client, odd if we are the server.
+    pub(super) id: RpcId,
+    pub(super) peer: u32,
+    pub(super) local_port: HomaPort,
+    pub(super) remote_port: HomaPort,
+    pub(super) state: State,
+    /// What the application wants back with the response.
+    pub(super) cookie: u64,
+    pub(super) outbound: Option<Outbound<M>>,
+    pub(super) inbound: Option<Inbound<B>>,
+    /// When we last heard of this RPC, or last had nothing to hear.
+    pub(super) quiet_since: Nanos,
+    /// No RESEND or NEED_ACK before this.
+    pub(super) next_probe: Nanos,
+    /// NEED_ACKs sent.
+    pub(super) need_acks: u32,
+}
+
+impl<B, M> Rpc<B, M> {
+    /// Header of a packet that we send about this RPC.
+    pub(super) fn header(&self) -> Header {
+        Header { sport: self.local_port, dport: self.remote_port, sender_id: self.id }
+    }
+}

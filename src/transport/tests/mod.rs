@@ -1,0 +1,3 @@
+//! Tests of whole transports.
+
+mod two_endpoints;

@@ -1,0 +1,302 @@
+//! What silence means: RESEND, NEED_ACK, giving up (protocol.md section 13), and errors that the
+//! network reports (section 15).
+
+use std::net::IpAddr;
+
+use crate::time::Nanos;
+use crate::wire::{Body, HomaPort, Packet, Resend};
+
+use super::buffers::{OutMessage, Payload};
+use super::event::RpcError;
+use super::metrics::Probe;
+use super::peer::PendingAck;
+use super::rpc::{Rpc, State};
+use super::{CUTOFFS_INTERVAL, Transport};
+
+/// What an ICMP message says about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Nobody has this port open there; `local` is the port our packet came from.
+    Port {
+        /// Our port.
+        local: HomaPort,
+        /// The port at the peer.
+        remote: HomaPort,
+    },
+    /// The host does not speak Homa.
+    Protocol,
+    /// The host cannot be reached.
+    Host,
+}
+
+/// What the silence of an RPC calls for.
+enum Step {
+    /// Nothing is expected of the peer: look again after the usual time.
+    Idle,
+    /// Look again at this time.
+    Wait(Nanos),
+    /// Ask for what is missing.
+    Resend,
+    /// Ask whether the response has arrived.
+    NeedAck,
+    /// The peer is gone.
+    GiveUp,
+    /// No timer until the next transition.
+    Disarm,
+}
+
+impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
+    /// Says that this shard did not run for `stall_ns` until now: its peers were not silent, it was
+    /// deaf. Timeouts are pushed back by as much.
+    pub fn excuse(&mut self, stall_ns: u64) {
+        self.stalled_ns += stall_ns;
+    }
+
+    /// The time that timeouts are measured in: without stalls of our own.
+    #[inline]
+    pub(super) fn timer_time(&self, now: Nanos) -> Nanos {
+        Nanos(now.0.saturating_sub(self.stalled_ns))
+    }
+
+    /// Does what has become due. Cheap when nothing has.
+    pub fn on_timer(&mut self, now: Nanos) {
+        self.grant_oldest_if_due(now);
+        self.flush_acks(now);
+        let time = self.timer_time(now);
+        if !self.wheel.is_behind(time) {
+            return;
+        }
+        if let Some(tombstones) = &mut self.tombstones {
+            tombstones.advance(now);
+        }
+        while let Some(index) = self.wheel.pop(time) {
+            self.check_silence(now, index);
+        }
+        if self.config.cutoffs_auto && now >= self.next_cutoffs {
+            self.next_cutoffs = now + CUTOFFS_INTERVAL;
+            self.metrics.cutoffs_changed += u64::from(self.cutoffs.recompute());
+        }
+    }
+
+    fn grant_oldest_if_due(&mut self, now: Nanos) {
+        if self.next_fifo_grant().is_some_and(|due| now >= due) {
+            self.decide_grants(now);
+        }
+    }
+
+    fn check_silence(&mut self, now: Nanos, index: u32) {
+        let time = self.timer_time(now);
+        let Some(rpc) = self.rpcs.get(index) else { return };
+        let (state, peer) = (rpc.state, rpc.peer);
+        let next = match self.step(rpc, time) {
+            Step::Disarm => return,
+            Step::Wait(next) => next,
+            Step::Idle => {
+                if let Some(rpc) = self.rpcs.get_mut(index) {
+                    rpc.quiet_since = time;
+                }
+                time + Nanos(self.config.resend_after_ns)
+            }
+            Step::GiveUp => {
+                if !state.is_client() {
+                    self.metrics.server_timeouts += 1;
+                }
+                self.give_up(now, index, RpcError::Timeout);
+                return;
+            }
+            Step::Resend => {
+                self.request_resend(now, index);
+                time + Nanos(self.config.resend_interval_ns)
+            }
+            Step::NeedAck => {
+                self.request_ack(now, index, peer);
+                time + self.need_ack_interval(index)
+            }
+        };
+        if let Some(rpc) = self.rpcs.get_mut(index) {
+            rpc.next_probe = rpc.next_probe.max(next);
+        }
+        self.wheel.arm(index, next);
+    }
+
+    /// Protocol.md section 13.1.
+    fn step(&self, rpc: &Rpc<B, M>, time: Nanos) -> Step {
+        let received_all_granted =
+            || rpc.inbound.as_ref().is_some_and(|inb| inb.reassembly.received() >= inb.granted);
+        match rpc.state {
+            State::ServerInService => return Step::Disarm,
+            State::ServerOutgoing => return self.response_step(rpc, time),
+            State::ClientOutgoing => {
+                // Our own turn to send.
+                if rpc.outbound.as_ref().is_some_and(|out| out.is_sendable()) {
+                    return Step::Idle;
+                }
+            }
+            State::ClientIncoming | State::ServerIncoming => {
+                if received_all_granted() {
+                    return Step::Idle;
+                }
+            }
+        }
+        if time.since(rpc.quiet_since).0 >= self.config.timeout_ns {
+            return Step::GiveUp;
+        }
+        let due = rpc.next_probe.max(rpc.quiet_since + Nanos(self.config.resend_after_ns));
+        if time < due { Step::Wait(due) } else { Step::Resend }
+    }
+
+    /// A response, partly or wholly sent. Nobody may hold it forever.
+    fn response_step(&self, rpc: &Rpc<B, M>, time: Nanos) -> Step {
+        if time.since(rpc.quiet_since).0 >= self.config.response_keep_ns {
+            return Step::GiveUp;
+        }
+        let give_up = rpc.quiet_since + Nanos(self.config.response_keep_ns);
+        if !rpc.outbound.as_ref().is_some_and(|out| out.is_sent()) {
+            return Step::Wait(give_up);
+        }
+        if time < rpc.next_probe { Step::Wait(rpc.next_probe.min(give_up)) } else { Step::NeedAck }
+    }
+
+    /// NEED_ACKs of one RPC are sent at doubling distances (reference-gaps.md G3).
+    fn need_ack_interval(&self, index: u32) -> Nanos {
+        let sent = self.rpcs.get(index).map_or(0, |rpc| rpc.need_acks);
+        let first = self.config.need_ack_after_ns.min(self.config.need_ack_interval_max_ns);
+        let doubled = first.saturating_mul(1 << sent.min(20));
+        Nanos(doubled.min(self.config.need_ack_interval_max_ns))
+    }
+
+    fn request_ack(&mut self, now: Nanos, index: u32, peer: u32) {
+        if !self.take_probe(now, peer) {
+            return;
+        }
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        rpc.need_acks += 1;
+        let header = rpc.header();
+        self.send_control(peer, Packet { header, body: Body::NeedAck });
+    }
+
+    fn take_probe(&mut self, now: Nanos, peer: u32) -> bool {
+        let max = self.config.probes_per_peer_ms_max;
+        let taken = self.peers.get_mut(peer).is_some_and(|peer| peer.take_probe(now, max));
+        self.metrics.probes_limited += u64::from(!taken);
+        taken
+    }
+
+    /// Asks for everything missing: one RESEND per gap and one for the tail, or one for all when
+    /// nothing has come (protocol.md section 13.2).
+    pub(super) fn request_resend(&mut self, now: Nanos, index: u32) {
+        let Some(rpc) = self.rpcs.get(index) else { return };
+        let (header, peer) = (rpc.header(), rpc.peer);
+        if !self.take_probe(now, peer) {
+            return;
+        }
+        let Some(inbound) = self.rpcs.get(index).and_then(|rpc| rpc.inbound.as_ref()) else {
+            self.send_resend(peer, header, 0, Resend::ALL);
+            return;
+        };
+        let high = inbound.reassembly.high();
+        let tail = (high < inbound.granted).then_some(high..inbound.granted);
+        let max = self.config.resends_per_rpc_max as usize;
+        let mut wanted = [(0, 0); RESENDS_AT_ONCE];
+        let mut count = 0;
+        for range in inbound.reassembly.gaps().chain(tail).take(max.min(RESENDS_AT_ONCE)) {
+            wanted[count] = (range.start, range.end - range.start);
+            count += 1;
+        }
+        for &(offset, length) in &wanted[..count] {
+            self.send_resend(peer, header, offset, length);
+        }
+    }
+
+    /// Asks for the gaps of a message that still flows (reference-gaps.md G35).
+    pub(super) fn recover_gaps(&mut self, now: Nanos, index: u32) {
+        let Some(rpc) = self.rpcs.get(index) else { return };
+        let (header, peer) = (rpc.header(), rpc.peer);
+        if !self.take_probe(now, peer) {
+            return;
+        }
+        let Some(inbound) = self.inbound(index) else { return };
+        let mut wanted = [(0, 0); RESENDS_AT_ONCE];
+        let mut count = 0;
+        let max = (self.config.resends_per_rpc_max as usize).min(RESENDS_AT_ONCE);
+        for range in inbound.reassembly.gaps().take(max) {
+            wanted[count] = (range.start, range.end - range.start);
+            count += 1;
+        }
+        self.metrics.gap_recoveries += count as u64;
+        for &(offset, length) in &wanted[..count] {
+            self.send_resend(peer, header, offset, length);
+        }
+    }
+
+    pub(super) fn send_resend(
+        &mut self,
+        peer: u32,
+        header: crate::wire::Header,
+        offset: u32,
+        length: u32,
+    ) {
+        let priority = Some(self.config.num_priorities - 1);
+        let body = Body::Resend(Resend { offset, length, priority });
+        self.send_control(peer, Packet { header, body });
+    }
+
+    /// Notes that a response has arrived. The ack rides on the next DATA packet to the peer, or goes
+    /// by itself soon.
+    pub(super) fn note_ack(&mut self, now: Nanos, peer_index: u32, ack: PendingAck) {
+        let Some(peer) = self.peers.get_mut(peer_index) else { return };
+        if let Some((header, records)) = peer.add_ack(ack) {
+            self.send_control(peer_index, Packet { header, body: Body::Ack(records) });
+        } else if !peer.ack_flush_queued && self.config.ack_delay_ns != u64::MAX {
+            peer.ack_flush_queued = true;
+            self.ack_flushes.push_back((peer_index, now));
+        }
+    }
+
+    pub(super) fn ack_due(&self, since: Nanos) -> Nanos {
+        since + Nanos(self.config.ack_delay_ns)
+    }
+
+    fn flush_acks(&mut self, now: Nanos) {
+        while let Some(&(index, since)) = self.ack_flushes.front() {
+            if now < self.ack_due(since) {
+                return;
+            }
+            self.ack_flushes.pop_front();
+            let Some(peer) = self.peers.get_mut(index) else { continue };
+            peer.ack_flush_queued = false;
+            if let Some((header, records)) = peer.flush_acks() {
+                self.metrics.ack_packets_delayed += 1;
+                self.send_control(index, Packet { header, body: Body::Ack(records) });
+            }
+        }
+    }
+
+    /// The network reports that packets to `addr` do not arrive. Our RPCs concerned fail at once,
+    /// those of the peer are dropped.
+    pub fn on_unreachable(&mut self, now: Nanos, addr: IpAddr, what: Unreachable) {
+        let Some(peer) = self.peers.find(addr) else { return };
+        let error = match what {
+            Unreachable::Port { .. } => RpcError::PortUnreachable,
+            Unreachable::Protocol => RpcError::ProtocolUnreachable,
+            Unreachable::Host => RpcError::HostUnreachable,
+        };
+        for index in 0..self.rpcs.bound() {
+            let concerned = self.rpcs.get(index).is_some_and(|rpc| {
+                rpc.peer == peer
+                    && match what {
+                        Unreachable::Port { local, remote } => {
+                            rpc.remote_port == remote && rpc.local_port == local
+                        }
+                        Unreachable::Protocol | Unreachable::Host => true,
+                    }
+            });
+            if concerned {
+                self.give_up(now, index, error);
+            }
+        }
+    }
+}
+
+/// RESENDs that one look at an RPC sends at most; more gaps are asked for the next time.
+const RESENDS_AT_ONCE: usize = 32;

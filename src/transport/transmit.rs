@@ -1,0 +1,359 @@
+//! What is sent, and in what order: control packets, then short messages, then what has to be sent
+//! again, then the rest by SRPT within the pacing limit (protocol.md section 10).
+
+use core::ops::Range;
+use std::collections::VecDeque;
+
+use crate::time::Nanos;
+use crate::wire::{Body, Data, MAX_MESSAGE_LENGTH, Packet};
+
+use super::Transport;
+use super::buffers::{OutMessage, Payload, PeerRef, TxSink};
+use super::config::Config;
+use super::cutoffs::unscheduled_priority;
+use super::heap::{Heap, Key, Positions};
+use super::metrics::{Metrics, Probe};
+use super::pacer::Pacer;
+use super::rpc::{Outbound, State};
+use super::slab::Handle;
+
+/// A range to be sent again, in whole packets of the original boundaries.
+#[derive(Debug)]
+struct Resending {
+    rpc: Handle,
+    /// First byte of the next packet.
+    next: u32,
+    end: u32,
+    /// What the packets say about bytes to come (protocol.md section 13.3).
+    incoming: u32,
+    priority: u8,
+}
+
+#[derive(Debug)]
+pub(super) struct Sender {
+    control: VecDeque<(u32, Packet)>,
+    /// Messages that are not paced, in order of arrival; and new long ones for their first packet.
+    urgent: VecDeque<Handle>,
+    resending: VecDeque<Resending>,
+    /// All other messages that can send, by bytes left.
+    waiting: Heap,
+    places: Positions,
+    /// The same by age, for the share of the oldest.
+    by_age: Heap,
+    age_places: Positions,
+    pub(super) pacer: Pacer,
+    /// Bytes that the oldest message may send; grows with what the others send.
+    oldest_credit: u64,
+}
+
+impl Sender {
+    pub(super) fn new(config: &Config) -> Self {
+        let rpcs = config.client_rpcs_max + config.server_rpcs_max;
+        Self {
+            control: VecDeque::with_capacity(config.control_packets_max),
+            urgent: VecDeque::new(),
+            resending: VecDeque::new(),
+            waiting: Heap::default(),
+            places: Positions::new(rpcs),
+            by_age: Heap::default(),
+            age_places: Positions::new(rpcs),
+            pacer: Pacer::new(config),
+            oldest_credit: 0,
+        }
+    }
+
+    /// Whether anything waits, paced or not.
+    pub(super) fn has_work(&self) -> bool {
+        !self.control.is_empty()
+            || !self.urgent.is_empty()
+            || !self.resending.is_empty()
+            || !self.waiting.is_empty()
+    }
+
+    /// Whether something waits that pacing does not hold back.
+    fn has_unpaced_work(&self) -> bool {
+        !self.control.is_empty() || !self.urgent.is_empty()
+    }
+
+    fn insert<M: OutMessage>(&mut self, index: u32, outbound: &Outbound<M>) {
+        let key = outbound.key();
+        self.waiting.set(index, key, &mut self.places);
+        if !self.age_places.contains(index) {
+            let age = Key { bytes: 0, age_ns: key.age_ns };
+            self.by_age.set(index, age, &mut self.age_places);
+        }
+    }
+
+    /// Takes a message out of the order: nothing granted to send, or gone.
+    pub(super) fn remove(&mut self, index: u32) {
+        if self.waiting.remove(index, &mut self.places) {
+            self.by_age.remove(index, &mut self.age_places);
+        }
+    }
+}
+
+/// One DATA packet about to be built.
+struct Segment {
+    range: Range<u32>,
+    incoming: u32,
+    /// Priority before the map; `None` takes the one of the message.
+    priority: Option<u8>,
+    retransmit: bool,
+}
+
+impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
+    /// Queues a control packet. When the queue is full the packet is lost, as it could be on the
+    /// wire: the protocol recovers.
+    pub(super) fn send_control(&mut self, peer: u32, packet: Packet) {
+        if self.sender.control.len() < self.config.control_packets_max {
+            self.sender.control.push_back((peer, packet));
+        } else {
+            self.metrics.control_dropped += 1;
+        }
+    }
+
+    /// Puts the outgoing message of `handle` where it will be sent from, if it can send.
+    pub(super) fn start_sending(&mut self, handle: Handle) {
+        let Some(rpc) = self.rpcs.get_mut(handle.index) else { return };
+        let Some(outbound) = rpc.outbound.as_mut().filter(|out| out.is_sendable()) else { return };
+        if outbound.urgent {
+            return;
+        }
+        let short = outbound.remaining() <= self.config.defer_min_bytes;
+        // The first packet of a long message goes ahead, so that its grants are on their way while
+        // others are sent.
+        let early = self.config.early_packet
+            && outbound.sent_to == 0
+            && outbound.granted < outbound.length
+            && !self.sender.waiting.is_empty();
+        if short || early {
+            outbound.urgent = true;
+            self.sender.urgent.push_back(handle);
+        } else {
+            self.sender.insert(handle.index, outbound);
+        }
+    }
+
+    /// Queues `range` of the outgoing message for sending again at `priority`.
+    pub(super) fn resend(&mut self, handle: Handle, range: Range<u32>, priority: u8) {
+        let Some(rpc) = self.rpcs.get(handle.index) else { return };
+        let Some(outbound) = rpc.outbound.as_ref() else { return };
+        let end = range.end.min(outbound.sent_to);
+        if range.start >= end {
+            return;
+        }
+        if self.sender.resending.len() >= self.config.retransmits_max {
+            self.metrics.retransmits_dropped += 1;
+            return;
+        }
+        let next = range.start - range.start % outbound.segment_bytes;
+        let resending = Resending { rpc: handle, next, end, incoming: end, priority };
+        self.sender.resending.push_back(resending);
+    }
+
+    /// Hands to `sink` what may go now, as far as it has room. Gives the number of packets.
+    pub fn poll_transmit(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> usize {
+        if !self.sender.has_work() {
+            return 0;
+        }
+        let mut sent = 0;
+        while sink.room() > 0 {
+            if !(self.transmit_control(now, sink)
+                || self.transmit_urgent(now, sink)
+                || self.transmit_paced(now, sink))
+            {
+                break;
+            }
+            sent += 1;
+        }
+        sent
+    }
+
+    /// When [`Transport::poll_transmit`] has something to do: now, or when the link has caught up.
+    pub(super) fn next_transmit(&self, now: Nanos) -> Option<Nanos> {
+        if self.sender.has_unpaced_work() {
+            return Some(now);
+        }
+        self.sender.has_work().then(|| self.sender.pacer.next_send(now).unwrap_or(now))
+    }
+
+    fn transmit_control(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
+        while let Some((peer, packet)) = self.sender.control.pop_front() {
+            let Some(to) = self.peers.reference(peer) else { continue };
+            let top = self.config.num_priorities - 1;
+            let priority = self.config.priority_map[usize::from(top)];
+            self.metrics.sent[Metrics::type_index(&packet)] += 1;
+            self.probe.sent(now, to, priority, &packet, 0);
+            sink.control(to, priority, &packet);
+            self.sender.pacer.charge(now, 0);
+            return true;
+        }
+        false
+    }
+
+    fn transmit_urgent(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
+        while let Some(&handle) = self.sender.urgent.front() {
+            let index = self.rpcs.resolve(handle);
+            let sent = index.is_some_and(|index| self.transmit_next(now, index, sink));
+            let Some(outbound) = index.and_then(|index| self.outbound_mut(index)) else {
+                self.sender.urgent.pop_front();
+                continue;
+            };
+            if !outbound.is_sendable() || outbound.granted < outbound.length {
+                outbound.urgent = false;
+                self.sender.urgent.pop_front();
+                self.start_sending(handle);
+            }
+            if sent {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn transmit_paced(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
+        self.sender.pacer.may_send(now)
+            && (self.transmit_again(now, sink) || self.transmit_waiting(now, sink))
+    }
+
+    fn transmit_again(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
+        while let Some(front) = self.sender.resending.front_mut() {
+            let Some(index) = self.rpcs.resolve(front.rpc) else {
+                self.sender.resending.pop_front();
+                continue;
+            };
+            let outbound = self.rpcs.get(index).and_then(|rpc| rpc.outbound.as_ref());
+            let Some(outbound) = outbound.filter(|out| front.next < front.end.min(out.sent_to))
+            else {
+                self.sender.resending.pop_front();
+                continue;
+            };
+            let range = front.next..(front.next + outbound.segment_bytes).min(outbound.length);
+            front.next = range.end;
+            let segment = Segment {
+                range,
+                incoming: front.incoming,
+                priority: Some(front.priority),
+                retransmit: true,
+            };
+            self.transmit_segment(now, index, segment, sink);
+            return true;
+        }
+        false
+    }
+
+    fn transmit_waiting(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
+        let Some(best) = self.sender.waiting.peek() else { return false };
+        let mut index = best.index;
+        if self.sender.waiting.len() > 1
+            && self.sender.oldest_credit >= u64::from(MAX_SEGMENT_CREDIT)
+            && let Some(oldest) = self.sender.by_age.peek()
+        {
+            index = oldest.index;
+        }
+        let before = self.outbound_mut(index).map_or(0, |out| out.sent_to);
+        self.transmit_next(now, index, sink);
+        let Some(outbound) = self.rpcs.get(index).and_then(|rpc| rpc.outbound.as_ref()) else {
+            self.sender.remove(index);
+            return false;
+        };
+        let bytes = u64::from(outbound.sent_to - before);
+        if index == best.index {
+            let permille = u64::from(self.config.send_fifo_permille);
+            let credit = self.sender.oldest_credit + bytes * permille / 1_000;
+            self.sender.oldest_credit = credit.min(u64::from(MAX_MESSAGE_LENGTH));
+        } else {
+            self.sender.oldest_credit = self.sender.oldest_credit.saturating_sub(bytes);
+        }
+        if outbound.is_sendable() {
+            self.sender.insert(index, outbound);
+        } else {
+            self.sender.remove(index);
+        }
+        bytes > 0
+    }
+
+    /// Sends the next packet of a message, if it may; says whether it did.
+    fn transmit_next(&mut self, now: Nanos, index: u32, sink: &mut impl TxSink<M>) -> bool {
+        let Some(outbound) = self.outbound_mut(index).filter(|out| out.is_sendable()) else {
+            return false;
+        };
+        let start = outbound.sent_to;
+        let end = (start + outbound.segment_bytes).min(outbound.length);
+        outbound.sent_to = end;
+        let segment = Segment {
+            range: start..end,
+            incoming: outbound.unscheduled,
+            priority: None,
+            retransmit: outbound.restarted,
+        };
+        let done = outbound.is_sent();
+        self.transmit_segment(now, index, segment, sink);
+        if done {
+            self.message_sent(now, index);
+        }
+        true
+    }
+
+    fn transmit_segment(
+        &mut self,
+        now: Nanos,
+        index: u32,
+        segment: Segment,
+        sink: &mut impl TxSink<M>,
+    ) {
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let header = rpc.header();
+        let Some(outbound) = rpc.outbound.as_mut() else { return };
+        let Some(peer) = self.peers.get_mut(rpc.peer) else { return };
+        let num_priorities = self.config.num_priorities;
+        let priority = segment.priority.unwrap_or_else(|| {
+            if segment.range.start < outbound.unscheduled {
+                unscheduled_priority(&peer.cutoffs, num_priorities, outbound.length)
+            } else {
+                outbound.priority
+            }
+        });
+        let priority = self.config.priority_map[usize::from(priority.min(num_priorities - 1))];
+        let data = Data {
+            message_length: outbound.length,
+            incoming: segment.incoming,
+            ack: peer.pop_ack(),
+            cutoff_version: peer.cutoff_version,
+            retransmit: segment.retransmit,
+            offset: segment.range.start,
+        };
+        let packet = Packet { header, body: Body::Data(data) };
+        let to = PeerRef { index: rpc.peer, addr: peer.addr };
+        let bytes = segment.range.end - segment.range.start;
+        self.metrics.sent[Metrics::type_index(&packet)] += 1;
+        self.metrics.sent_bytes_by_priority[usize::from(priority)] += u64::from(bytes);
+        if segment.retransmit {
+            self.metrics.bytes_resent += u64::from(bytes);
+        }
+        self.probe.sent(now, to, priority, &packet, bytes);
+        self.sender.pacer.charge(now, bytes);
+        sink.data(to, priority, &packet, &mut outbound.message, segment.range);
+    }
+
+    /// The last packet of a message has gone: from here on we wait for the other side.
+    fn message_sent(&mut self, now: Nanos, index: u32) {
+        let now = self.timer_time(now);
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        rpc.quiet_since = now;
+        let wait_ns = match rpc.state {
+            State::ServerOutgoing => self.config.need_ack_after_ns,
+            _ => self.config.resend_after_ns,
+        };
+        rpc.next_probe = now + Nanos(wait_ns);
+        let next = rpc.next_probe;
+        self.wheel.arm(index, next);
+    }
+
+    pub(super) fn outbound_mut(&mut self, index: u32) -> Option<&mut Outbound<M>> {
+        self.rpcs.get_mut(index)?.outbound.as_mut()
+    }
+}
+
+/// The oldest message gets its turn when it has earned a full packet.
+const MAX_SEGMENT_CREDIT: u32 = 1_500;
