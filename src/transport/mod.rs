@@ -216,6 +216,17 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.inbound(index)?.reassembly.head()
     }
 
+    /// Whether a packet with this header has a port to go to.
+    #[inline]
+    pub fn is_port_open(&self, header: &crate::wire::Header) -> bool {
+        // To the client side any open port will do, to the server side one that serves.
+        if header.sender_id.is_client() {
+            self.ports.is_serving(header.dport)
+        } else {
+            self.ports.is_open(header.dport)
+        }
+    }
+
     fn inbound(&self, index: u32) -> Option<&Inbound<B>> {
         self.rpcs.get(index)?.inbound.as_ref()
     }

@@ -57,7 +57,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         let port = header.dport;
         let mut received = Received { now, src, header, id, index: None };
-        if !self.ports.is_open(port) || !id.is_client() && !self.ports.is_serving(port) {
+        if !self.is_port_open(header) {
             return self.port_closed(&received, &packet.body);
         }
         if id.is_client() {

@@ -1,0 +1,219 @@
+//! Bytes written into a list of packet buffers, each filled up to the same length, with room for
+//! headers in front: ready to be transmitted packet by packet without a copy.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use bytes::BufMut;
+use bytes::buf::UninitSlice;
+
+use super::{MbufCache, MbufRef};
+
+/// Lists kept for the next buffer of several packets.
+const SPARE_LISTS_MAX: usize = 1024;
+
+/// Emptied lists of packets, so that making and dropping buffers does not allocate in steady state.
+/// One per thread.
+#[derive(Clone, Debug, Default)]
+pub struct SpareLists(Rc<RefCell<Vec<Vec<MbufRef>>>>);
+
+impl SpareLists {
+    fn take(&self) -> Vec<MbufRef> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give(&self, mut list: Vec<MbufRef>) {
+        list.clear();
+        let mut spares = self.0.borrow_mut();
+        if spares.len() < SPARE_LISTS_MAX {
+            spares.push(list);
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Packets {
+    One(MbufRef),
+    Many { list: Vec<MbufRef>, spares: SpareLists },
+}
+
+/// A buffer of fixed capacity over packet buffers. Write through [`BufMut`].
+#[derive(Debug)]
+pub struct SegmentedBuf {
+    packets: Packets,
+    segment_bytes: u32,
+    capacity: u32,
+    len: u32,
+}
+
+impl SegmentedBuf {
+    /// A buffer for `capacity` bytes, `segment_bytes` in each packet. `None` if `cache` runs out of
+    /// packet buffers or they are too small.
+    pub fn new(
+        capacity: u32,
+        segment_bytes: u32,
+        cache: &mut MbufCache,
+        spares: &SpareLists,
+    ) -> Option<Self> {
+        let packets = if capacity <= segment_bytes {
+            Packets::One(Self::packet(capacity, cache)?)
+        } else {
+            let mut list = spares.take();
+            let mut left = capacity;
+            while left > 0 {
+                let bytes = left.min(segment_bytes);
+                let Some(packet) = Self::packet(bytes, cache) else {
+                    spares.give(list);
+                    return None;
+                };
+                list.push(packet);
+                left -= bytes;
+            }
+            Packets::Many { list, spares: spares.clone() }
+        };
+        Some(Self { packets, segment_bytes, capacity, len: 0 })
+    }
+
+    #[inline]
+    fn packet(bytes: u32, cache: &mut MbufCache) -> Option<MbufRef> {
+        let mut packet = cache.alloc()?;
+        packet.append(bytes as usize)?;
+        Some(packet.share())
+    }
+
+    /// Bytes written.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes in every packet but the last.
+    pub fn segment_bytes(&self) -> u32 {
+        self.segment_bytes
+    }
+
+    #[inline]
+    fn list(&self) -> &[MbufRef] {
+        match &self.packets {
+            Packets::One(packet) => std::slice::from_ref(packet),
+            Packets::Many { list, .. } => list,
+        }
+    }
+
+    #[inline]
+    fn list_mut(&mut self) -> &mut [MbufRef] {
+        match &mut self.packets {
+            Packets::One(packet) => std::slice::from_mut(packet),
+            Packets::Many { list, .. } => list,
+        }
+    }
+
+    /// Bytes that belong to packet `index`.
+    #[inline]
+    fn bytes_of(&self, index: usize) -> Range<u32> {
+        let start = index as u32 * self.segment_bytes;
+        start..(start + self.segment_bytes).min(self.len)
+    }
+
+    /// The bytes of packet `index`, without headers that transmissions have put in front.
+    pub fn segment(&self, index: usize) -> &[u8] {
+        let range = self.bytes_of(index);
+        let bytes = (range.end - range.start) as usize;
+        let data = self.list()[index].data();
+        // Headers stand in front; room reserved and never written stands behind.
+        let planned = (self.capacity - range.start).min(self.segment_bytes) as usize;
+        let skip = data.len() - planned;
+        &data[skip..skip + bytes]
+    }
+
+    /// All bytes, packet by packet.
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len.div_ceil(self.segment_bytes) as usize).map(|index| self.segment(index))
+    }
+
+    /// Ends writing: gives back what was reserved and not written.
+    pub fn finish(&mut self) {
+        if self.len == self.capacity || self.len == 0 {
+            return;
+        }
+        let used = self.len.div_ceil(self.segment_bytes) as usize;
+        if let Packets::Many { list, .. } = &mut self.packets {
+            list.truncate(used);
+        }
+        let range = self.bytes_of(used - 1);
+        self.capacity = self.len;
+        if let Some(packet) = self.list_mut()[used - 1].get_mut() {
+            packet.truncate((range.end - range.start) as usize);
+        }
+    }
+
+    /// A handle of packet `index` with `header_bytes` in front that `fill` writes. In place if nobody
+    /// else holds the packet; otherwise (a transmit queue still has it) in a packet of its own that
+    /// refers to the bytes of this one. `None` if `cache` runs out of packet buffers.
+    #[inline]
+    pub fn with_header(
+        &mut self,
+        index: usize,
+        header_bytes: usize,
+        cache: &mut MbufCache,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Option<MbufRef> {
+        let range = self.bytes_of(index);
+        let bytes = (range.end - range.start) as usize;
+        let packet = self.list_mut().get_mut(index)?;
+        if let Some(own) = packet.get_mut() {
+            // The header of an earlier transmission.
+            let stale = own.data_len() - bytes;
+            if stale > 0 {
+                own.trim_front(stale);
+            }
+            fill(own.prepend(header_bytes)?);
+            return Some(packet.clone());
+        }
+        let stale = packet.data_len() - bytes;
+        let window = cache.alloc_indirect(packet, stale..stale + bytes)?;
+        let mut head = cache.alloc()?;
+        fill(head.append(header_bytes)?);
+        head.chain(window).ok()?;
+        Some(head.share())
+    }
+}
+
+impl Drop for SegmentedBuf {
+    fn drop(&mut self) {
+        if let Packets::Many { list, spares } = &mut self.packets {
+            spares.give(std::mem::take(list));
+        }
+    }
+}
+
+// SAFETY: `advance_mut` counts bytes within the capacity only, and `chunk_mut` gives the bytes
+// that follow those counted, which are initialised memory of packets with no other owner.
+unsafe impl BufMut for SegmentedBuf {
+    fn remaining_mut(&self) -> usize {
+        (self.capacity - self.len) as usize
+    }
+
+    unsafe fn advance_mut(&mut self, count: usize) {
+        assert!(count <= self.remaining_mut(), "advance by {count} of {}", self.remaining_mut());
+        self.len += count as u32;
+    }
+
+    fn chunk_mut(&mut self) -> &mut UninitSlice {
+        if self.len == self.capacity {
+            return UninitSlice::new(&mut []);
+        }
+        let index = (self.len / self.segment_bytes) as usize;
+        let at = (self.len % self.segment_bytes) as usize;
+        let packet = self.list_mut()[index].get_mut().and_then(|packet| packet.data_mut());
+        match packet {
+            Some(data) => UninitSlice::new(&mut data[at..]),
+            None => UninitSlice::new(&mut []),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What a callback can do.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::IpAddr;
+
+use crate::dpdk::{ExternalBuffer, SegmentedBuf, SpareLists};
+use crate::time::Nanos;
+use crate::transport::{Metrics, Occupancy, Refused, RefusedReason, RpcHandle};
+use crate::wire::{HomaPort, MAX_MESSAGE_LENGTH, RpcId};
+
+use super::app::Transport;
+use super::egress::Egress;
+use super::outgoing::{MessageBuf, Outgoing};
+
+/// Timers of an application that may be set at a time.
+const TIMERS_MAX: usize = 65_536;
+
+/// What of a shard an application can reach through [`Cx`], and that does not change by the turn.
+#[derive(Debug)]
+pub(super) struct AppState {
+    pub(super) shard: u8,
+    pub(super) client_port: HomaPort,
+    /// Payload bytes of a full DATA packet.
+    pub(super) segment_bytes: u32,
+    pub(super) spares: SpareLists,
+    pub(super) timers: BinaryHeap<Reverse<(Nanos, u64)>>,
+    pub(super) stop: bool,
+}
+
+/// The shard as a callback sees it.
+pub struct Cx<'a> {
+    pub(super) now: Nanos,
+    pub(super) transport: &'a mut Transport,
+    pub(super) egress: &'a mut Egress,
+    pub(super) state: &'a mut AppState,
+}
+
+/// Why there is no [`MessageBuf`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AllocError {
+    /// A message has 1 to 1,000,000 bytes, and not this many.
+    BadLength(usize),
+    /// All mbufs of the shard are in use.
+    OutOfMbufs,
+}
+
+impl std::fmt::Display for AllocError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BadLength(length) => {
+                write!(f, "a message has 1 to {MAX_MESSAGE_LENGTH} bytes, not {length}")
+            }
+            Self::OutOfMbufs => f.write_str("all mbufs are in use: raise the size of the pool"),
+        }
+    }
+}
+
+impl std::error::Error for AllocError {}
+
+impl Cx<'_> {
+    /// The time at the beginning of this turn of the loop.
+    pub fn now(&self) -> Nanos {
+        self.now
+    }
+
+    /// The number of this shard.
+    pub fn shard(&self) -> u8 {
+        self.state.shard
+    }
+
+    /// A buffer for a message of up to `capacity` bytes.
+    ///
+    /// # Errors
+    /// When `capacity` is not 1 to 1,000,000, and when mbufs run out.
+    pub fn alloc(&mut self, capacity: usize) -> Result<MessageBuf, AllocError> {
+        let bytes = u32::try_from(capacity)
+            .ok()
+            .filter(|bytes| (1..=MAX_MESSAGE_LENGTH).contains(bytes))
+            .ok_or(AllocError::BadLength(capacity))?;
+        let (segment_bytes, spares) = (self.state.segment_bytes, &self.state.spares);
+        SegmentedBuf::new(bytes, segment_bytes, &mut self.egress.cache, spares)
+            .ok_or(AllocError::OutOfMbufs)
+    }
+
+    /// A message of `bytes`, copied.
+    ///
+    /// # Errors
+    /// As [`Cx::alloc`].
+    pub fn message(&mut self, bytes: &[u8]) -> Result<MessageBuf, AllocError> {
+        let mut message = self.alloc(bytes.len())?;
+        bytes::BufMut::put_slice(&mut message, bytes);
+        Ok(message)
+    }
+
+    /// A message whose bytes stay in memory of the application.
+    pub fn attach(&self, buffer: ExternalBuffer) -> Outgoing {
+        Outgoing::external(buffer, self.state.segment_bytes)
+    }
+
+    /// Opens `port` for requests. False if it is open already, or 0.
+    pub fn open_server_port(&mut self, port: HomaPort) -> bool {
+        self.transport.open_server_port(port)
+    }
+
+    /// Closes a port and ends its RPCs.
+    pub fn close_port(&mut self, port: HomaPort) {
+        self.transport.close_port(self.now, port);
+    }
+
+    /// The port that calls of this shard come from.
+    pub fn client_port(&self) -> HomaPort {
+        self.state.client_port
+    }
+
+    /// Starts an RPC to `port` at `host`. The response comes to
+    /// [`App::on_response`](super::App::on_response) with `cookie`.
+    ///
+    /// # Errors
+    /// The message comes back when a limit is reached or its length is not 1 to 1,000,000 bytes.
+    pub fn call(
+        &mut self,
+        host: IpAddr,
+        port: HomaPort,
+        message: impl Into<Outgoing>,
+        cookie: u64,
+    ) -> Result<RpcId, Refused<Outgoing>> {
+        let from = self.state.client_port;
+        let (_, id) = self.transport.call(self.now, from, host, port, message.into(), cookie)?;
+        Ok(id)
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        rpc: RpcHandle,
+        response: Outgoing,
+    ) -> Result<(), Refused<Outgoing>> {
+        self.transport.reply(self.now, rpc, response)
+    }
+
+    /// Asks for [`App::on_timer`](super::App::on_timer) with `token` at `at` or a little later.
+    /// False if too many timers are set.
+    pub fn set_timer(&mut self, at: Nanos, token: u64) -> bool {
+        let has_room = self.state.timers.len() < TIMERS_MAX;
+        if has_room {
+            self.state.timers.push(Reverse((at, token)));
+        }
+        has_room
+    }
+
+    /// Ends the node, after [`App::on_stop`](super::App::on_stop).
+    pub fn stop(&mut self) {
+        self.state.stop = true;
+    }
+
+    /// The counters of this shard's transport.
+    pub fn metrics(&self) -> &Metrics {
+        self.transport.metrics()
+    }
+
+    /// How full this shard's tables are.
+    pub fn occupancy(&self) -> Occupancy {
+        self.transport.occupancy()
+    }
+}
+
+impl std::fmt::Debug for Cx<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cx").field("now", &self.now).field("state", &self.state).finish()
+    }
+}
+
+/// Whether a refused call may succeed if it is tried again a little later.
+pub fn is_transient(reason: RefusedReason) -> bool {
+    !matches!(reason, RefusedReason::BadLength(_) | RefusedReason::PortNotOpen)
+}

@@ -1,0 +1,234 @@
+//! From the transport's packets to mbufs in the transmit burst.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use crate::dpdk::{Mbuf, MbufCache, TxBurst};
+use crate::net::{Path, PathState, Stack};
+use crate::time::Nanos;
+use crate::transport::{PeerRef, TxSink};
+use crate::wire::{DATA_HEADER_LEN, MAX_HEADER_LEN, Packet};
+
+use super::outgoing::Outgoing;
+
+/// Packets handed to the port at once.
+pub(super) const TX_BURST: usize = 64;
+/// Packets kept while the addresses of their destinations are being resolved.
+const UNRESOLVED_MAX: usize = 256;
+
+/// What happened to packets on their way out; see [`super::ShardStats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct EgressCounters {
+    /// No mbuf for a packet.
+    pub(super) no_mbuf: u64,
+    /// No way to the destination.
+    pub(super) no_path: u64,
+    /// Too many packets waited for the resolution of addresses.
+    pub(super) unresolved_dropped: u64,
+}
+
+/// The way to a peer, valid while the stack's generation is what it was.
+struct CachedPath {
+    addr: IpAddr,
+    generation: u32,
+    path: Path,
+}
+
+/// A Homa packet, without the headers around it, whose destination is being resolved.
+struct Unresolved {
+    dst: IpAddr,
+    priority: u8,
+    packet: Mbuf,
+}
+
+/// The state of the way out that lives from turn to turn.
+pub(super) struct Egress {
+    pub(super) burst: TxBurst<TX_BURST>,
+    pub(super) cache: MbufCache,
+    /// By peer index.
+    paths: Vec<Option<CachedPath>>,
+    unresolved: VecDeque<Unresolved>,
+    pub(super) counters: EgressCounters,
+}
+
+impl Egress {
+    pub(super) fn new(cache: MbufCache, peers_max: usize) -> Self {
+        Self {
+            burst: TxBurst::new(),
+            cache,
+            paths: Vec::with_capacity(peers_max),
+            unresolved: VecDeque::with_capacity(UNRESOLVED_MAX),
+            counters: EgressCounters::default(),
+        }
+    }
+
+    /// Sends the frames that the stack wants to send on its own: ARP, ICMP.
+    pub(super) fn send_own_frames(&mut self, stack: &mut Stack) {
+        stack.poll_transmit(|frame| {
+            let Some(mut mbuf) = self.cache.alloc() else {
+                self.counters.no_mbuf += 1;
+                return;
+            };
+            if !mbuf.extend_from_slice(frame) || self.burst.push(mbuf).is_err() {
+                self.counters.no_mbuf += 1;
+            }
+        });
+    }
+
+    /// Sends packets whose destinations can be reached now; forgets those that cannot.
+    pub(super) fn send_resolved(&mut self, now: Nanos, stack: &mut Stack) {
+        for _ in 0..self.unresolved.len() {
+            let Some(mut waiting) = self.unresolved.pop_front() else { return };
+            match stack.path(now, waiting.dst) {
+                PathState::Resolving => self.unresolved.push_back(waiting),
+                PathState::Unreachable(_) => self.counters.no_path += 1,
+                PathState::Ready(path) if self.burst.room() > 0 => {
+                    let length = waiting.packet.data_len();
+                    if let Some(header) = waiting.packet.prepend(path.header_len()) {
+                        path.write(header, waiting.priority, length);
+                        // There is room, so it is taken.
+                        let _ = self.burst.push(waiting.packet);
+                    }
+                }
+                PathState::Ready(_) => self.unresolved.push_back(waiting),
+            }
+        }
+    }
+
+    /// Whether packets wait for the resolution of an address.
+    pub(super) fn has_unresolved(&self) -> bool {
+        !self.unresolved.is_empty()
+    }
+
+    /// Forgets everything on the way, for an orderly end.
+    pub(super) fn clear(&mut self) {
+        self.unresolved.clear();
+        self.burst.clear();
+    }
+}
+
+/// Where the transport's packets go in one turn of the loop.
+pub(super) struct Sink<'a> {
+    pub(super) now: Nanos,
+    pub(super) egress: &'a mut Egress,
+    pub(super) stack: &'a mut Stack,
+}
+
+enum Way {
+    Ready(Path),
+    Resolving,
+    None,
+}
+
+impl Sink<'_> {
+    #[inline]
+    fn path(&mut self, to: PeerRef) -> Way {
+        let generation = self.stack.generation();
+        match self.egress.paths.get(to.index as usize) {
+            Some(Some(cached)) if cached.generation == generation && cached.addr == to.addr => {
+                Way::Ready(cached.path)
+            }
+            _ => self.look_up(to),
+        }
+    }
+
+    #[cold]
+    fn look_up(&mut self, to: PeerRef) -> Way {
+        // A cached way means that packets went back and forth: no need to ask whether it is there.
+        let index = to.index as usize;
+        match self.stack.path(self.now, to.addr) {
+            PathState::Ready(path) => {
+                let generation = self.stack.generation();
+                if index >= self.egress.paths.len() {
+                    self.egress.paths.resize_with(index + 1, || None);
+                }
+                self.egress.paths[index] = Some(CachedPath { addr: to.addr, generation, path });
+                Way::Ready(path)
+            }
+            PathState::Resolving => Way::Resolving,
+            PathState::Unreachable(_) => {
+                self.egress.counters.no_path += 1;
+                Way::None
+            }
+        }
+    }
+
+    /// Keeps a packet until the address of its destination is known. Off the fast path: copies.
+    #[cold]
+    fn keep(&mut self, to: PeerRef, priority: u8, packet: &Packet, payload: &[u8]) {
+        let egress = &mut *self.egress;
+        if egress.unresolved.len() >= UNRESOLVED_MAX {
+            egress.counters.unresolved_dropped += 1;
+            return;
+        }
+        let Some(mut mbuf) = egress.cache.alloc() else {
+            egress.counters.no_mbuf += 1;
+            return;
+        };
+        let mut header = [0; MAX_HEADER_LEN];
+        let length = packet.emit(&mut header);
+        if mbuf.extend_from_slice(&header[..length]) && mbuf.extend_from_slice(payload) {
+            egress.unresolved.push_back(Unresolved { dst: to.addr, priority, packet: mbuf });
+        } else {
+            egress.counters.no_mbuf += 1;
+        }
+    }
+}
+
+impl TxSink<Outgoing> for Sink<'_> {
+    #[inline]
+    fn room(&self) -> usize {
+        self.egress.burst.room()
+    }
+
+    fn control(&mut self, to: PeerRef, priority: u8, packet: &Packet) {
+        let path = match self.path(to) {
+            Way::Ready(path) => path,
+            Way::Resolving => return self.keep(to, priority, packet, &[]),
+            Way::None => return,
+        };
+        let Some(mut mbuf) = self.egress.cache.alloc() else {
+            self.egress.counters.no_mbuf += 1;
+            return;
+        };
+        let (link_len, homa_len) = (path.header_len(), packet.emitted_len());
+        let Some(frame) = mbuf.append(link_len + homa_len) else { return };
+        path.write(frame, priority, homa_len);
+        packet.emit(&mut frame[link_len..]);
+        // The transport asked for room first.
+        let _ = self.egress.burst.push(mbuf);
+    }
+
+    #[inline]
+    fn data(
+        &mut self,
+        to: PeerRef,
+        priority: u8,
+        packet: &Packet,
+        message: &mut Outgoing,
+        range: Range<u32>,
+    ) {
+        let path = match self.path(to) {
+            Way::Ready(path) => path,
+            Way::Resolving => {
+                // Copied: the message may be sent again or be gone before the address is known.
+                let payload = message.bytes(range);
+                return self.keep(to, priority, packet, payload);
+            }
+            Way::None => return,
+        };
+        let link_len = path.header_len();
+        let payload_len = (range.end - range.start) as usize;
+        let egress = &mut *self.egress;
+        let frame = message.packet(range, link_len + DATA_HEADER_LEN, &mut egress.cache, |header| {
+            path.write(header, priority, DATA_HEADER_LEN + payload_len);
+            packet.emit(&mut header[link_len..]);
+        });
+        match frame {
+            // The transport asked for room first.
+            Some(frame) => drop(egress.burst.push_shared(frame)),
+            None => egress.counters.no_mbuf += 1,
+        }
+    }
+}

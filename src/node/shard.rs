@@ -1,0 +1,444 @@
+//! The run-to-completion loop of one core: receive burst, protocol, application, timers, transmit.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::dpdk::{Clock, Mbuf, Mempool, RxBurst, RxQueue, SpareLists, TxQueue};
+use crate::net::{self, NetEvent, Received, Stack, UnreachableCause};
+use crate::time::Nanos;
+use crate::transport::{self, Event, RpcHandle, Unreachable};
+use crate::wire::{DATA_HEADER_LEN, HomaPort, Packet};
+
+use super::app::{
+    Abandoned, App, CallFailed, Request, RequestHead, Responder, Response, Transport, Verdict,
+};
+use super::cx::{AppState, Cx};
+use super::egress::{Egress, Sink};
+use super::idle::Idle;
+use super::payload::PacketBytes;
+use super::stats::{Published, ShardReport, ShardStats};
+use super::{NodeError, ShardConfig};
+
+/// Packets taken from the port at once.
+const RX_BURST: usize = 32;
+/// Housekeeping of the network stack happens this often.
+const STACK_INTERVAL: Nanos = Nanos::from_ms(1);
+/// A loop that did not come round for this long was not running: the time does not count as
+/// silence of the peers.
+const STALL: Nanos = Nanos::from_ms(1);
+/// Counters are published every so many turns.
+const PUBLISH_TURNS: u64 = 1024;
+/// Times per turn that the transmit burst is filled and handed over.
+const TX_ROUNDS: usize = 2;
+
+/// What a shard is built from: the queues that are its own.
+pub(super) struct ShardParts<'a> {
+    pub(super) config: &'a ShardConfig,
+    pub(super) rx: RxQueue,
+    pub(super) tx: TxQueue,
+    pub(super) tx_pool: Mempool,
+    pub(super) clock: Clock,
+    pub(super) published: &'a Published,
+    pub(super) stop: &'a AtomicBool,
+}
+
+/// One core's share of the node, with its application.
+pub(super) struct Shard<'a, A> {
+    app: A,
+    transport: Transport,
+    stack: Stack,
+    rx: RxQueue,
+    tx: TxQueue,
+    rx_burst: RxBurst<RX_BURST>,
+    egress: Egress,
+    state: AppState,
+    abandoned: Abandoned,
+    clock: Clock,
+    idle: Idle,
+    stats: ShardStats,
+    turns: u64,
+    last_turn: Nanos,
+    next_stack: Nanos,
+    drain: Nanos,
+    published: &'a Published,
+    stop: &'a AtomicBool,
+}
+
+impl<'a, A: App> Shard<'a, A> {
+    /// Builds the shard on the thread it will run on; `make_app` builds its application.
+    pub(super) fn new(
+        parts: ShardParts<'a>,
+        make_app: impl FnOnce(&mut Cx<'_>) -> A,
+    ) -> Result<Self, NodeError> {
+        let config = parts.config;
+        let mut transport = Transport::new(config.transport.clone(), ())?;
+        let stack = Stack::new(config.net.clone())?;
+        let client_port = transport.open_client_port().unwrap_or(HomaPort::FIRST_CLIENT);
+        let mut egress = Egress::new(parts.tx_pool.cache(), config.transport.peers_max);
+        let mut state = AppState {
+            shard: config.transport.shard,
+            client_port,
+            segment_bytes: config.segment_bytes,
+            spares: SpareLists::default(),
+            timers: BinaryHeap::new(),
+            stop: false,
+        };
+        let now = parts.clock.now();
+        let mut cx =
+            Cx { now, transport: &mut transport, egress: &mut egress, state: &mut state };
+        let app = make_app(&mut cx);
+        Ok(Self {
+            app,
+            transport,
+            stack,
+            rx: parts.rx,
+            tx: parts.tx,
+            rx_burst: RxBurst::new(),
+            egress,
+            state,
+            abandoned: Rc::default(),
+            clock: parts.clock,
+            idle: Idle::new(config.idle, config.cpus),
+            stats: ShardStats::default(),
+            turns: 0,
+            last_turn: now,
+            next_stack: now,
+            drain: Nanos(config.drain_ns),
+            published: parts.published,
+            stop: parts.stop,
+        })
+    }
+
+    /// Runs until told to stop, then lets what is under way arrive.
+    pub(super) fn run(mut self) -> ShardReport {
+        self.with_app(|app, cx| app.on_start(cx));
+        while !self.stop.load(Ordering::Relaxed) && !self.state.stop {
+            self.turn();
+        }
+        self.stop.store(true, Ordering::Relaxed);
+        self.with_app(|app, cx| app.on_stop(cx));
+        let give_up = self.clock.now() + self.drain;
+        while !self.is_drained() && self.clock.now() < give_up {
+            self.turn();
+        }
+        self.finish()
+    }
+
+    fn is_drained(&self) -> bool {
+        let occupancy = self.transport.occupancy();
+        occupancy.client_rpcs == 0 && occupancy.server_rpcs == 0 && self.egress.burst.is_empty()
+    }
+
+    fn finish(mut self) -> ShardReport {
+        self.collect_stats();
+        let report = ShardReport {
+            stats: self.stats,
+            metrics: *self.transport.metrics(),
+            occupancy: self.transport.occupancy(),
+            net: self.stack.counters().iter().collect(),
+        };
+        // Handles of queues and buffers go in this order: the application's messages first.
+        drop(self.app);
+        drop(self.transport);
+        self.egress.clear();
+        self.tx.reclaim();
+        report
+    }
+
+    /// One turn of the loop.
+    #[inline]
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        self.note_stall(now);
+        let received = self.receive(now);
+        if received > 0 {
+            self.transport.end_burst(now);
+        }
+        self.deliver(now);
+        self.with_app_at(now, |app, cx| app.on_poll(cx));
+        self.deliver(now);
+        self.run_timers(now);
+        let sent = self.transmit(now);
+        if received + sent > 0 {
+            self.stats.busy_turns += 1;
+            self.idle.worked();
+        } else {
+            self.stats.idle_turns += 1;
+            self.idle.wait();
+        }
+        self.turns += 1;
+        if self.turns.is_multiple_of(PUBLISH_TURNS) {
+            self.collect_stats();
+            self.published.publish(&self.stats);
+        }
+    }
+
+    #[inline]
+    fn note_stall(&mut self, now: Nanos) {
+        let away = now.since(self.last_turn);
+        if away > STALL {
+            self.transport.excuse(away.0);
+            self.stats.stalls += 1;
+            self.stats.stall_ns_max = self.stats.stall_ns_max.max(away.0);
+        }
+        self.last_turn = now;
+    }
+
+    fn with_app<R>(&mut self, callback: impl FnOnce(&mut A, &mut Cx<'_>) -> R) -> R {
+        let now = self.clock.now();
+        self.with_app_at(now, callback)
+    }
+
+    #[inline]
+    fn with_app_at<R>(&mut self, now: Nanos, callback: impl FnOnce(&mut A, &mut Cx<'_>) -> R) -> R {
+        let mut cx = Cx {
+            now,
+            transport: &mut self.transport,
+            egress: &mut self.egress,
+            state: &mut self.state,
+        };
+        callback(&mut self.app, &mut cx)
+    }
+
+    // ---- in ----------------------------------------------------------------------------------
+
+    #[inline]
+    fn receive(&mut self, now: Nanos) -> usize {
+        let received = self.rx.rx_burst(&mut self.rx_burst);
+        if received == 0 {
+            return 0;
+        }
+        self.stats.rx_packets += received as u64;
+        self.stats.full_bursts += u64::from(received == RX_BURST);
+        while let Some(mbuf) = self.rx_burst.next() {
+            self.stats.rx_bytes += mbuf.packet_len() as u64;
+            if mbuf.segment_count() == 1 {
+                self.input(now, mbuf);
+            } else {
+                self.input_chain(now, mbuf);
+            }
+        }
+        received
+    }
+
+    /// One frame in one segment.
+    #[inline]
+    fn input(&mut self, now: Nanos, mbuf: Mbuf) {
+        let frame = mbuf.data();
+        let Some((datagram, packet)) =
+            parse(&mut self.stack, &mut self.stats, now, frame, checksum_of(&mbuf))
+        else {
+            return;
+        };
+        if !self.transport.is_port_open(&packet.header) {
+            self.stack.port_unreachable(now, frame);
+        }
+        let end = datagram.start + datagram.len;
+        let start = (datagram.start + DATA_HEADER_LEN).min(end);
+        let payload = PacketBytes::of_mbuf(mbuf, start..end);
+        self.transport.on_packet(now, datagram.src, &packet, payload);
+    }
+
+    /// A frame of several segments: put together in the first if it has the room, else copied out.
+    #[cold]
+    fn input_chain(&mut self, now: Nanos, mut mbuf: Mbuf) {
+        if mbuf.linearize() {
+            return self.input(now, mbuf);
+        }
+        self.stats.rx_copied += 1;
+        let mut frame = vec![0; mbuf.packet_len()].into_boxed_slice();
+        mbuf.copy_to(0, &mut frame);
+        let checksum = checksum_of(&mbuf);
+        let Some((datagram, packet)) =
+            parse(&mut self.stack, &mut self.stats, now, &frame, checksum)
+        else {
+            return;
+        };
+        if !self.transport.is_port_open(&packet.header) {
+            self.stack.port_unreachable(now, &frame);
+        }
+        let end = datagram.start + datagram.len;
+        let start = (datagram.start + DATA_HEADER_LEN).min(end);
+        let payload = PacketBytes::of_copy(frame, start..end);
+        self.transport.on_packet(now, datagram.src, &packet, payload);
+    }
+
+    // ---- application -------------------------------------------------------------------------
+
+    /// Hands what the transport has for the application to it.
+    #[inline]
+    fn deliver(&mut self, now: Nanos) {
+        while let Some(event) = self.transport.poll_event() {
+            match event {
+                Event::Request { rpc, id, client, client_port, port, message } => {
+                    let abandoned = Some(Rc::clone(&self.abandoned));
+                    let responder = Responder { rpc, id, client, client_port, port, abandoned };
+                    let request = Request { message, responder };
+                    self.with_app_at(now, |app, cx| app.on_request(cx, request));
+                }
+                Event::Response { cookie, id, result } => {
+                    let response = match result {
+                        Ok(message) => Ok(Response { cookie, id, message }),
+                        Err(error) => Err(CallFailed { cookie, id, error }),
+                    };
+                    self.with_app_at(now, |app, cx| app.on_response(cx, response));
+                }
+                Event::RequestHead { rpc, length } => self.announce(now, rpc, length),
+            }
+        }
+        if !self.abandoned.borrow().is_empty() {
+            self.forget_abandoned(now);
+        }
+    }
+
+    fn announce(&mut self, now: Nanos, rpc: RpcHandle, length: u32) {
+        let Some(first) = self.transport.head(rpc) else { return };
+        let head = RequestHead { length, first: first.as_ref() };
+        if self.app.on_request_head(head) == Verdict::Refuse {
+            self.transport.abort(now, rpc);
+        }
+    }
+
+    /// Requests that the application dropped without an answer.
+    #[cold]
+    fn forget_abandoned(&mut self, now: Nanos) {
+        for rpc in self.abandoned.borrow_mut().drain(..) {
+            self.transport.abort(now, rpc);
+        }
+    }
+
+    // ---- timers ------------------------------------------------------------------------------
+
+    #[inline]
+    fn run_timers(&mut self, now: Nanos) {
+        self.transport.on_timer(now);
+        if self.state.timers.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            self.run_app_timers(now);
+        }
+        if now >= self.next_stack {
+            self.next_stack = now + STACK_INTERVAL;
+            self.stack.on_timer(now);
+        }
+    }
+
+    fn run_app_timers(&mut self, now: Nanos) {
+        while let Some(&Reverse((at, token))) = self.state.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.state.timers.pop();
+            self.with_app_at(now, |app, cx| app.on_timer(cx, token));
+        }
+        self.deliver(now);
+    }
+
+    fn on_net_event(&mut self, now: Nanos, event: NetEvent) {
+        match event {
+            NetEvent::Resolved(_) => self.egress.send_resolved(now, &mut self.stack),
+            NetEvent::ResolutionFailed(hop) => {
+                self.egress.send_resolved(now, &mut self.stack);
+                log::warn!("{hop} does not answer ARP: is it up, and on this network?");
+                self.transport.on_unreachable(now, hop, Unreachable::Host);
+            }
+            NetEvent::PeerUnreachable { cause, quoted, .. } => {
+                let what = match cause {
+                    UnreachableCause::Port => Unreachable::Port {
+                        local: HomaPort(quoted.src_port),
+                        remote: HomaPort(quoted.dst_port),
+                    },
+                    UnreachableCause::Protocol => Unreachable::Protocol,
+                    UnreachableCause::Network
+                    | UnreachableCause::Host
+                    | UnreachableCause::Prohibited => Unreachable::Host,
+                };
+                self.transport.on_unreachable(now, quoted.dst, what);
+            }
+            NetEvent::MtuHint { mtu_bytes, quoted, .. } => log::warn!(
+                "a link on the way to {} takes {mtu_bytes} bytes at most: lower the MTU of this node",
+                quoted.dst
+            ),
+            NetEvent::AddressConflict { ip, mac } => {
+                log::error!("{mac} uses our address {ip} as well: give one of us another");
+            }
+        }
+    }
+
+    // ---- out ---------------------------------------------------------------------------------
+
+    #[inline]
+    fn transmit(&mut self, now: Nanos) -> usize {
+        self.egress.send_own_frames(&mut self.stack);
+        while let Some(event) = self.stack.poll_event() {
+            self.on_net_event(now, event);
+        }
+        let mut handed_over = 0;
+        for _ in 0..TX_ROUNDS {
+            let mut sink = Sink { now, egress: &mut self.egress, stack: &mut self.stack };
+            self.transport.poll_transmit(now, &mut sink);
+            if self.egress.burst.is_empty() {
+                break;
+            }
+            let taken = self.egress.burst.flush(&mut self.tx);
+            handed_over += taken;
+            if taken == 0 {
+                break;
+            }
+        }
+        self.stats.tx_packets += handed_over as u64;
+        handed_over
+    }
+
+    fn collect_stats(&mut self) {
+        let egress = self.egress.counters;
+        self.stats.tx_no_mbuf = egress.no_mbuf;
+        self.stats.tx_no_path = egress.no_path;
+        self.stats.tx_unresolved = egress.unresolved_dropped;
+        self.stats.tx_unsendable = self.tx.unsendable();
+    }
+}
+
+/// What a frame holds for the transport, if anything.
+#[inline]
+fn parse(
+    stack: &mut Stack,
+    stats: &mut ShardStats,
+    now: Nanos,
+    frame: &[u8],
+    checksum: net::IpChecksum,
+) -> Option<(net::Datagram, Packet)> {
+    let Received::Homa(datagram) = stack.receive(now, frame, frame.len(), checksum) else {
+        stats.not_homa += 1;
+        return None;
+    };
+    let bytes = frame.get(datagram.start..datagram.start + datagram.len)?;
+    match Packet::parse(bytes) {
+        Ok(packet) => Some((datagram, packet)),
+        Err(_) => {
+            stats.malformed += 1;
+            None
+        }
+    }
+}
+
+#[inline]
+fn checksum_of(mbuf: &Mbuf) -> net::IpChecksum {
+    match mbuf.ip_checksum() {
+        crate::dpdk::IpChecksum::Good => net::IpChecksum::Good,
+        crate::dpdk::IpChecksum::Bad => net::IpChecksum::Bad,
+        crate::dpdk::IpChecksum::Unknown => net::IpChecksum::Unknown,
+    }
+}
+
+impl From<transport::ConfigError> for NodeError {
+    fn from(error: transport::ConfigError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+impl From<net::ConfigError> for NodeError {
+    fn from(error: net::ConfigError) -> Self {
+        Self::Net(error)
+    }
+}
