@@ -7,7 +7,6 @@
 int homa_errno(void) { return rte_errno; }
 uint32_t homa_lcore_id(void) { return rte_lcore_id(); }
 uint64_t homa_rdtsc(void) { return rte_rdtsc(); }
-int homa_iova_is_physical(void) { return rte_eal_iova_mode() == RTE_IOVA_PA; }
 
 static homa_log_sink log_sink;
 
@@ -45,12 +44,23 @@ int homa_mbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail)
 
 int homa_mbuf_linearize(struct rte_mbuf *m) { return rte_pktmbuf_linearize(m); }
 
-void homa_mbuf_attach(struct rte_mbuf *indirect, struct rte_mbuf *direct)
+int homa_mbuf_attach(struct rte_mbuf *indirect, struct rte_mbuf *direct)
 {
+	uint16_t refcnt;
+
+	if (RTE_MBUF_HAS_EXTBUF(direct))
+		refcnt = rte_mbuf_ext_refcnt_read(direct->shinfo);
+	else if (RTE_MBUF_CLONED(direct))
+		refcnt = rte_mbuf_refcnt_read(rte_mbuf_from_indirect(direct));
+	else
+		refcnt = rte_mbuf_refcnt_read(direct);
+	if (refcnt == UINT16_MAX)
+		return -EOVERFLOW;
 	rte_pktmbuf_attach(indirect, direct);
 	/* One segment is lent, not the chain and not the offload requests of the lender. */
 	indirect->ol_flags &= RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
 	indirect->tx_offload = 0;
+	return 0;
 }
 
 void homa_mbuf_attach_external(struct rte_mbuf *m, void *addr, uint16_t len,

@@ -129,7 +129,6 @@ struct homa_link {
 int homa_errno(void);
 uint32_t homa_lcore_id(void);
 uint64_t homa_rdtsc(void);
-int homa_iova_is_physical(void);
 /* Sends what DPDK logs to `sink`: a severity (1 emergency .. 8 debug) and text without a NUL. */
 typedef void (*homa_log_sink)(int level, const char *text, size_t len);
 int homa_log_to(homa_log_sink sink);
@@ -139,7 +138,8 @@ int homa_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsi
 void homa_mbuf_free(struct rte_mbuf *m);
 int homa_mbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
 int homa_mbuf_linearize(struct rte_mbuf *m);
-void homa_mbuf_attach(struct rte_mbuf *indirect, struct rte_mbuf *direct);
+/* Fails when the lender has as many borrowers as its counter can count. */
+int homa_mbuf_attach(struct rte_mbuf *indirect, struct rte_mbuf *direct);
 void homa_mbuf_attach_external(struct rte_mbuf *m, void *addr, uint16_t len,
 			       struct rte_mbuf_ext_shared_info *shared);
 void homa_ext_init(struct rte_mbuf_ext_shared_info *shared,
