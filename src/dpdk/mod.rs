@@ -1,1 +1,73 @@
-//! Safe wrappers over DPDK.
+//! Safe wrappers over DPDK: poll mode, one owner for everything, no Homa in here.
+//!
+//! The order of life, which the types enforce:
+//!
+//! ```text
+//! Eal ──> Mempool ──> MbufCache (one per thread) ──> Mbuf ──share()──> MbufRef
+//!  └────> PortBuilder ──> Port + RxQueue + TxQueue (one of each per thread) <──> RxBurst / TxBurst
+//! ```
+//!
+//! - [`Eal`] starts DPDK, once per process, with the devices described by [`DeviceSpec`]s.
+//! - [`Mempool`] holds packet buffers. It is freed when its last handle is gone and every buffer is
+//!   back; otherwise it stays until the process ends.
+//! - [`Mbuf`] is the only handle of a packet: it may be changed. [`MbufRef`] is one of several:
+//!   it may be read, and becomes an `Mbuf` again when it is the last.
+//! - [`RxQueue`] and [`TxQueue`] exist once each, so no two threads poll the same ring.
+//! - Everything that needs EAL keeps it alive; [`Eal::shutdown`] says what is still there.
+//!
+//! Mistakes that other wrappers made, and what makes them impossible here:
+//!
+//! | mistake | here |
+//! |---|---|
+//! | a clone frees its buffer twice | [`Mbuf`] is not `Clone`; cloning a [`MbufRef`] takes a reference on every segment |
+//! | two `&mut [u8]` into one buffer | only an [`Mbuf`] is mutable and it is unique; [`Mbuf::data_mut`] refuses indirect and external memory |
+//! | a pool freed under its buffers | [`Mempool`] counts its buffers before it goes, and is leaked if any is out |
+//! | EAL started twice | [`Eal::start`] fails the second time |
+//! | buffers freed on the wrong thread | [`Mbuf`] is `!Send`; [`Mbuf::into_send`] is the explicit way |
+//! | two threads on one queue | queues are not `Clone`, not `Sync`, and taken once from their [`Port`] |
+//! | ownership after transmission | [`TxBurst`] owns what the driver did not take, and only that |
+//! | forgotten containers | bursts hold raw pointers with a range; nothing is `mem::forget`ed but single handles |
+//! | sent buffers never come back on an idle queue | [`TxQueue::reclaim`] |
+//! | retained buffers starve reception | [`Mempool::available`] for budgets, sizes in [`MempoolBuilder`] |
+//! | lengths truncated to 16 bits | every length is a `usize`, converted with a check |
+//! | a quadratic transmit queue | ranges, no removal from the front |
+//! | moved structures that C points to | owners of external memory are boxed |
+//! | a device that silently is not there | [`Eal::start`] names it |
+//! | pointer arithmetic back to the buffer | the buffer pointer is kept |
+//! | half a set-up leaks | every step is undone when dropped |
+
+mod burst;
+mod capability;
+mod clock;
+mod device;
+mod eal;
+mod eal_args;
+mod error;
+mod external;
+mod hugepages;
+mod lcore;
+mod log_capture;
+mod mbuf;
+mod mbuf_ref;
+mod mempool;
+mod port;
+mod queue;
+mod ring_pair;
+mod stats;
+
+pub use burst::{RxBurst, TxBurst};
+pub use capability::Capabilities;
+pub use clock::Clock;
+pub use device::{DeviceSpec, MacBytes, MemifRole};
+pub use eal::{Device, Eal};
+pub use eal_args::{EalConfig, Hugepages};
+pub use error::Error;
+pub use external::ExternalBuffer;
+pub use hugepages::free_hugepages;
+pub use lcore::{LcoreThread, allowed_cpus, pin_current_thread};
+pub use mbuf::{HEADROOM_BYTES, IpChecksum, Mbuf, SendMbuf};
+pub use mbuf_ref::MbufRef;
+pub use mempool::{MbufCache, Mempool, MempoolBuilder};
+pub use port::{Port, PortBuilder};
+pub use queue::{RxQueue, TxQueue};
+pub use stats::{Link, PortStats};

@@ -1,0 +1,498 @@
+//! Devices as one writes them: `memif:/run/a.sock,role=server`, `tap:homa0`, `pci:0000:3b:00.0`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+
+use super::error::Error;
+
+/// A hardware address.
+pub type MacBytes = [u8; 6];
+
+/// Which side of a memif connection a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemifRole {
+    /// Makes the socket and waits.
+    Server,
+    /// Connects to it.
+    Client,
+}
+
+/// A description of a port that DPDK is to open. Written as `kind`, `kind:name` or
+/// `kind:name,key=value,...`; the same text comes out of `Display`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeviceSpec {
+    /// `memif:SOCKET,role=server|client[,id=N][,bsize=BYTES][,rsize=LOG2][,zero-copy=yes]`
+    /// `[,mac=ADDRESS][,socket-abstract=yes]`: shared memory between two processes. Role client
+    /// unless given; start the server first.
+    Memif {
+        /// Path (or abstract name) of the socket.
+        socket: String,
+        /// Which side this process is.
+        role: MemifRole,
+        /// Number of the connection on the socket.
+        id: u32,
+        /// Bytes of each buffer in shared memory.
+        buffer_bytes: Option<u32>,
+        /// Binary logarithm of the ring's slots.
+        ring_log2: Option<u8>,
+        /// Let the client's packet buffers be the shared memory. Needs hugepages.
+        zero_copy: bool,
+        /// The hardware address.
+        mac: Option<MacBytes>,
+        /// The socket has no file.
+        abstract_socket: bool,
+    },
+    /// `ring`: a port that receives what it transmits, queue by queue. `ring:NAME[,queues=N]`
+    /// `[,entries=N]`, given twice: two ports wired crosswise.
+    Ring {
+        /// The name of a pair; `None` for a loop.
+        pair: Option<String>,
+        /// Queues of each port of the pair.
+        queues: u16,
+        /// Slots of each ring of the pair, a power of two.
+        entries: u32,
+    },
+    /// `tap:NAME[,mac=ADDRESS]`: a new network interface of the kernel.
+    Tap {
+        /// The interface's name.
+        interface: String,
+        /// The hardware address of our side.
+        mac: Option<MacBytes>,
+    },
+    /// `af_packet:INTERFACE[,qpairs=N][,framesz=BYTES][,framecnt=N][,blocksz=BYTES]`
+    /// `[,qdisc_bypass=1]`: an interface of the kernel through packet sockets.
+    AfPacket {
+        /// The interface's name.
+        interface: String,
+        /// Driver options, in order of name.
+        options: BTreeMap<String, u32>,
+    },
+    /// `af_xdp:INTERFACE[,start_queue=N][,queue_count=N][,force_copy=1]`: the same through XDP
+    /// sockets.
+    AfXdp {
+        /// The interface's name.
+        interface: String,
+        /// Driver options, in order of name.
+        options: BTreeMap<String, u32>,
+    },
+    /// `pcap:rx=FILE,tx=FILE`: receive from one capture file, transmit to another; either may be
+    /// left out.
+    Pcap {
+        /// Packets to receive.
+        rx: Option<String>,
+        /// Where transmitted packets go.
+        tx: Option<String>,
+    },
+    /// `null[:size=BYTES]`: receives packets of zeros without end, transmits to nowhere.
+    Null {
+        /// Bytes of each received packet.
+        size_bytes: Option<u32>,
+    },
+    /// `pci:ADDRESS`: hardware.
+    Pci {
+        /// Domain, bus, device and function, such as `0000:3b:00.0`.
+        address: String,
+    },
+}
+
+const KINDS: &str = "memif:SOCKET,role=server, ring, ring:NAME, tap:NAME, af_packet:INTERFACE, af_xdp:INTERFACE, \
+     pcap:rx=FILE,tx=FILE, null, pci:ADDRESS";
+const AF_PACKET_OPTIONS: [&str; 5] = ["blocksz", "framecnt", "framesz", "qdisc_bypass", "qpairs"];
+const AF_XDP_OPTIONS: [&str; 4] = ["busy_budget", "force_copy", "queue_count", "start_queue"];
+/// Queues and slots of a ring pair unless given.
+const PAIR_QUEUES: u16 = 1;
+const PAIR_QUEUES_MAX: u16 = 16;
+const PAIR_ENTRIES: u32 = 1024;
+/// Characters of a pair's name, which becomes part of DPDK names of limited length.
+const PAIR_NAME_MAX: usize = 12;
+/// Characters of the kernel's interface names.
+const INTERFACE_NAME_MAX: usize = 15;
+
+impl FromStr for DeviceSpec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        let mut parts = Parts::new(text, rest)?;
+        let spec = match kind {
+            "memif" => memif(&mut parts)?,
+            "ring" => ring(&mut parts)?,
+            "tap" => Self::Tap { interface: parts.interface()?, mac: parts.take_mac()? },
+            "af_packet" => Self::AfPacket {
+                interface: parts.interface()?,
+                options: parts.take_numbers(&AF_PACKET_OPTIONS)?,
+            },
+            "af_xdp" => Self::AfXdp {
+                interface: parts.interface()?,
+                options: parts.take_numbers(&AF_XDP_OPTIONS)?,
+            },
+            "pcap" => Self::Pcap { rx: parts.take("rx"), tx: parts.take("tx") },
+            "null" => Self::Null { size_bytes: parts.take_number("size")? },
+            "pci" => Self::Pci { address: pci_address(&mut parts)? },
+            _ => return Err(parts.wrong(format!("there is no kind {kind:?}; write {KINDS}"))),
+        };
+        parts.finish()?;
+        if spec == (Self::Pcap { rx: None, tx: None }) {
+            return Err(Error::device(&text, "name a file: pcap:rx=FILE,tx=FILE"));
+        }
+        Ok(spec)
+    }
+}
+
+fn memif(parts: &mut Parts<'_>) -> Result<DeviceSpec, Error> {
+    let role = match parts.take("role").as_deref() {
+        Some("server") => MemifRole::Server,
+        Some("client") | None => MemifRole::Client,
+        Some(other) => {
+            return Err(parts.wrong(format!("role {other:?} is neither server nor client")));
+        }
+    };
+    Ok(DeviceSpec::Memif {
+        socket: parts.name("the path of a socket")?,
+        role,
+        id: parts.take_number("id")?.unwrap_or(0),
+        buffer_bytes: parts.take_number("bsize")?,
+        ring_log2: parts.take_number("rsize")?,
+        zero_copy: parts.take_yes("zero-copy")?,
+        mac: parts.take_mac()?,
+        abstract_socket: parts.take_yes("socket-abstract")?,
+    })
+}
+
+fn ring(parts: &mut Parts<'_>) -> Result<DeviceSpec, Error> {
+    let pair = parts.name.take();
+    if let Some(name) = &pair
+        && (name.len() > PAIR_NAME_MAX || !name.bytes().all(|b| b.is_ascii_alphanumeric()))
+    {
+        return Err(parts.wrong(format!(
+            "the name of a ring pair is 1 to {PAIR_NAME_MAX} letters and digits, not {name:?}"
+        )));
+    }
+    if pair.is_none() && !parts.options.is_empty() {
+        return Err(parts.wrong("queues and entries belong to a pair: ring:NAME,queues=N".into()));
+    }
+    let queues = parts.take_number("queues")?.unwrap_or(PAIR_QUEUES);
+    let entries = parts.take_number("entries")?.unwrap_or(PAIR_ENTRIES);
+    if !(1..=PAIR_QUEUES_MAX).contains(&queues) {
+        return Err(parts.wrong(format!("{queues} queues: write 1 to {PAIR_QUEUES_MAX}")));
+    }
+    if !u32::is_power_of_two(entries) {
+        return Err(parts.wrong(format!("{entries} entries is not a power of two")));
+    }
+    Ok(DeviceSpec::Ring { pair, queues, entries })
+}
+
+fn pci_address(parts: &mut Parts<'_>) -> Result<String, Error> {
+    let address = parts.name("a PCI address")?;
+    let hex =
+        |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let fields: Vec<&str> = address.split([':', '.']).collect();
+    let lengths: &[usize] = if fields.len() == 4 { &[4, 2, 2, 1] } else { &[2, 2, 1] };
+    let fits = fields.len() == lengths.len()
+        && address.rfind('.') == Some(address.len().saturating_sub(2))
+        && fields.iter().zip(lengths).all(|(field, len)| hex(field, *len));
+    if fits { Ok(address) } else { Err(parts.wrong("write pci:0000:3b:00.0".into())) }
+}
+
+/// The text of a device taken apart: a name, then `key=value` pairs.
+struct Parts<'a> {
+    text: &'a str,
+    name: Option<String>,
+    options: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(text: &'a str, rest: &'a str) -> Result<Self, Error> {
+        let mut parts = Self { text, name: None, options: BTreeMap::new() };
+        for (at, part) in rest.split(',').enumerate() {
+            match part.split_once('=') {
+                Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+                    if parts.options.insert(key, value).is_some() {
+                        return Err(parts.wrong(format!("{key} is given twice")));
+                    }
+                }
+                None if at == 0 && part.is_empty() => {}
+                None if at == 0 => parts.name = Some(part.to_owned()),
+                _ => return Err(parts.wrong(format!("{part:?} is not of the form key=value"))),
+            }
+        }
+        Ok(parts)
+    }
+
+    fn wrong(&self, problem: String) -> Error {
+        Error::device(&self.text, problem)
+    }
+
+    fn name(&mut self, what: &str) -> Result<String, Error> {
+        self.name.take().ok_or_else(|| self.wrong(format!("write {what} behind the colon")))
+    }
+
+    fn interface(&mut self) -> Result<String, Error> {
+        let name = self.name("the name of an interface")?;
+        let fits = name.len() <= INTERFACE_NAME_MAX && !name.contains(['/', ' ', ':']);
+        if fits {
+            Ok(name)
+        } else {
+            Err(self.wrong(format!(
+                "{name:?} is not an interface name (up to {INTERFACE_NAME_MAX} characters)"
+            )))
+        }
+    }
+
+    fn take(&mut self, key: &str) -> Option<String> {
+        self.options.remove(key).map(str::to_owned)
+    }
+
+    fn take_number<T: FromStr>(&mut self, key: &str) -> Result<Option<T>, Error> {
+        let Some(value) = self.options.remove(key) else { return Ok(None) };
+        value.parse().map(Some).map_err(|_| self.wrong(format!("{key}={value} is not a number")))
+    }
+
+    fn take_numbers(&mut self, keys: &[&str]) -> Result<BTreeMap<String, u32>, Error> {
+        let mut numbers = BTreeMap::new();
+        for key in keys {
+            if let Some(number) = self.take_number(key)? {
+                numbers.insert((*key).to_owned(), number);
+            }
+        }
+        Ok(numbers)
+    }
+
+    fn take_yes(&mut self, key: &str) -> Result<bool, Error> {
+        match self.options.remove(key) {
+            Some("yes") => Ok(true),
+            Some("no") | None => Ok(false),
+            Some(other) => Err(self.wrong(format!("{key}={other} is neither yes nor no"))),
+        }
+    }
+
+    fn take_mac(&mut self) -> Result<Option<MacBytes>, Error> {
+        let Some(value) = self.options.remove("mac") else { return Ok(None) };
+        parse_mac(value).map(Some).ok_or_else(|| {
+            self.wrong(format!("mac={value} is not an address such as 02:00:00:00:00:01"))
+        })
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        if let Some(name) = &self.name {
+            return Err(self.wrong(format!("{name:?} is not of the form key=value")));
+        }
+        match self.options.keys().next() {
+            Some(key) => Err(self.wrong(format!("there is no option {key} for this kind"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn parse_mac(text: &str) -> Option<MacBytes> {
+    let mut mac = [0; 6];
+    let mut bytes = text.split(':');
+    for byte in &mut mac {
+        let digits = bytes.next().filter(|digits| digits.len() == 2)?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    bytes.next().is_none().then_some(mac)
+}
+
+fn mac_text(mac: &MacBytes) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memif { socket, role, .. } => {
+                let role = if *role == MemifRole::Server { "server" } else { "client" };
+                write!(f, "memif:{socket},role={role}{}", self.memif_options())
+            }
+            Self::Ring { pair: None, .. } => f.write_str("ring"),
+            Self::Ring { pair: Some(name), queues, entries } => {
+                write!(f, "ring:{name}")?;
+                if *queues != PAIR_QUEUES {
+                    write!(f, ",queues={queues}")?;
+                }
+                if *entries != PAIR_ENTRIES {
+                    write!(f, ",entries={entries}")?;
+                }
+                Ok(())
+            }
+            Self::Tap { interface, mac } => {
+                write!(f, "tap:{interface}{}", text_option("mac", mac.as_ref().map(mac_text)))
+            }
+            Self::AfPacket { interface, options } => {
+                write!(f, "af_packet:{interface}{}", number_options(options))
+            }
+            Self::AfXdp { interface, options } => {
+                write!(f, "af_xdp:{interface}{}", number_options(options))
+            }
+            Self::Pcap { rx, tx } => {
+                let both = text_option("rx", rx.as_ref()) + &text_option("tx", tx.as_ref());
+                write!(f, "pcap:{}", both.trim_start_matches(','))
+            }
+            Self::Null { size_bytes: None } => f.write_str("null"),
+            Self::Null { size_bytes: Some(size) } => write!(f, "null:size={size}"),
+            Self::Pci { address } => write!(f, "pci:{address}"),
+        }
+    }
+}
+
+fn text_option(key: &str, value: Option<impl fmt::Display>) -> String {
+    value.map_or_else(String::new, |value| format!(",{key}={value}"))
+}
+
+fn number_options(options: &BTreeMap<String, u32>) -> String {
+    options.iter().map(|(key, value)| format!(",{key}={value}")).collect()
+}
+
+impl DeviceSpec {
+    /// The options behind the role, as both users and the driver write them.
+    fn memif_options(&self) -> String {
+        let Self::Memif { id, buffer_bytes, ring_log2, zero_copy, mac, abstract_socket, .. } = self
+        else {
+            return String::new();
+        };
+        text_option("id", (*id != 0).then_some(id))
+            + &text_option("bsize", buffer_bytes.as_ref())
+            + &text_option("rsize", ring_log2.as_ref())
+            + &text_option("zero-copy", zero_copy.then_some("yes"))
+            + &text_option("mac", mac.as_ref().map(mac_text))
+            + &text_option("socket-abstract", abstract_socket.then_some("yes"))
+    }
+
+    /// Whether this is a device of the PCI bus.
+    pub fn is_hardware(&self) -> bool {
+        matches!(self, Self::Pci { .. })
+    }
+
+    /// Whether EAL must lay its memory out for sharing it with a peer.
+    pub(super) fn shares_memory(&self) -> bool {
+        matches!(self, Self::Memif { zero_copy: true, .. })
+    }
+
+    /// The name DPDK will know the device by, if EAL makes it.
+    pub(super) fn eal_name(&self, index: usize) -> Option<String> {
+        let driver = match self {
+            Self::Memif { .. } => "net_memif",
+            Self::Ring { pair: None, .. } => "net_ring",
+            Self::Ring { pair: Some(_), .. } => return None,
+            Self::Tap { .. } => "net_tap",
+            Self::AfPacket { .. } => "net_af_packet",
+            Self::AfXdp { .. } => "net_af_xdp",
+            Self::Pcap { .. } => "net_pcap",
+            Self::Null { .. } => "net_null",
+            Self::Pci { address } => return Some(with_domain(address)),
+        };
+        Some(format!("{driver}{index}"))
+    }
+
+    /// The argument that makes EAL open the device; `None` for those made afterwards.
+    pub(super) fn eal_argument(&self, index: usize) -> Option<String> {
+        let name = self.eal_name(index)?;
+        let options = match self {
+            Self::Memif { socket, role, abstract_socket, .. } => {
+                let role = if *role == MemifRole::Server { "server" } else { "client" };
+                // The driver's default is an abstract socket, ours is a file.
+                let kind = if *abstract_socket { "" } else { ",socket-abstract=no" };
+                format!(",role={role},socket={socket}{kind}{}", self.memif_options())
+            }
+            Self::Tap { interface, mac } => {
+                format!(",iface={interface}{}", text_option("mac", mac.as_ref().map(mac_text)))
+            }
+            Self::AfPacket { interface, options } | Self::AfXdp { interface, options } => {
+                format!(",iface={interface}{}", number_options(options))
+            }
+            Self::Pcap { rx, tx } => {
+                text_option("rx_pcap", rx.as_ref()) + &text_option("tx_pcap", tx.as_ref())
+            }
+            Self::Null { size_bytes } => text_option("size", size_bytes.as_ref()),
+            Self::Ring { .. } => String::new(),
+            Self::Pci { address } => return Some(format!("--allow={}", with_domain(address))),
+        };
+        Some(format!("--vdev={name}{options}"))
+    }
+
+    /// Checks what can be checked before EAL starts, since EAL passes over devices that fail.
+    ///
+    /// # Errors
+    /// Says what is missing: an interface, a directory, a file, a privilege.
+    pub fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Memif { socket, abstract_socket: false, .. } => self.check_directory(socket),
+            Self::Tap { .. } => {
+                self.check_privilege(CAP_NET_ADMIN, "CAP_NET_ADMIN")?;
+                self.check_exists("/dev/net/tun", "load the kernel module tun")
+            }
+            Self::AfPacket { interface, .. } => {
+                self.check_interface(interface)?;
+                self.check_privilege(CAP_NET_RAW, "CAP_NET_RAW")
+            }
+            Self::AfXdp { interface, .. } => {
+                self.check_interface(interface)?;
+                self.check_privilege(CAP_NET_ADMIN, "CAP_NET_ADMIN")
+            }
+            Self::Pcap { rx, tx } => {
+                if let Some(rx) = rx {
+                    self.check_exists(rx, "give the path of a capture file")?;
+                }
+                tx.as_ref().map_or(Ok(()), |tx| self.check_directory(tx))
+            }
+            Self::Pci { address } => {
+                let path = format!("/sys/bus/pci/devices/{}", with_domain(address));
+                self.check_exists(&path, "see the addresses with lspci -D")
+            }
+            Self::Memif { .. } | Self::Ring { .. } | Self::Null { .. } => Ok(()),
+        }
+    }
+
+    fn check_interface(&self, interface: &str) -> Result<(), Error> {
+        let path = format!("/sys/class/net/{interface}");
+        self.check_exists(&path, "see the interfaces with ip link")
+    }
+
+    fn check_exists(&self, path: &str, advice: &str) -> Result<(), Error> {
+        if Path::new(path).exists() {
+            Ok(())
+        } else {
+            Err(Error::device(self, format!("{path} does not exist: {advice}")))
+        }
+    }
+
+    fn check_directory(&self, file: &str) -> Result<(), Error> {
+        let directory = Path::new(file).parent().filter(|path| !path.as_os_str().is_empty());
+        match directory {
+            Some(path) if !path.is_dir() => {
+                let path = path.display();
+                Err(Error::device(self, format!("directory {path} does not exist: make it first")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_privilege(&self, capability: u32, name: &str) -> Result<(), Error> {
+        if effective_capabilities() & (1 << capability) != 0 {
+            return Ok(());
+        }
+        Err(Error::device(self, format!("needs the privilege {name}: run as root")))
+    }
+}
+
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_NET_RAW: u32 = 13;
+
+/// The capabilities of this process; all of them if the kernel does not say.
+fn effective_capabilities() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX)
+}
+
+fn with_domain(address: &str) -> String {
+    if address.len() == "3b:00.0".len() { format!("0000:{address}") } else { address.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,311 @@
+//! DPDK's environment layer: started once, ended when nothing needs it any more.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, c_char};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dpdk_sys as sys;
+
+use super::device::DeviceSpec;
+use super::eal_args::{EalConfig, hugepage_advice};
+use super::error::{Error, errno_text, last_errno};
+use super::ring_pair::RingPair;
+use super::{lcore, log_capture};
+
+/// DPDK cannot start twice in a process, not even after its cleanup.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// DPDK, running. Clones are the same; pools, ports and registered threads hold one each. When the
+/// last is gone, DPDK is shut down.
+#[derive(Clone, Debug)]
+pub struct Eal(Arc<Running>);
+
+#[derive(Debug)]
+struct Running {
+    devices: Vec<Device>,
+    hugepages: bool,
+    memory_mb: u32,
+    /// A pool could not be freed: its memory must stay.
+    leaked: AtomicBool,
+}
+
+/// A device that EAL found, to be opened with [`super::PortBuilder`].
+#[derive(Debug)]
+pub struct Device {
+    spec: DeviceSpec,
+    port_id: u16,
+    pub(super) ring_pair: Option<Arc<RingPair>>,
+    opened: AtomicBool,
+}
+
+impl Device {
+    /// How the device was described.
+    pub fn spec(&self) -> &DeviceSpec {
+        &self.spec
+    }
+
+    /// DPDK's number of the port.
+    pub fn port_id(&self) -> u16 {
+        self.port_id
+    }
+
+    /// The right to open the device, given once: a closed device cannot be opened again.
+    pub(super) fn claim(&self) -> Result<(), Error> {
+        if self.opened.swap(true, Ordering::AcqRel) {
+            return Err(Error::device(&self.spec, "was opened before; start it once per process"));
+        }
+        Ok(())
+    }
+}
+
+impl Eal {
+    /// Starts DPDK with the devices of `config`, each of which is there afterwards.
+    ///
+    /// For the time of the start, standard output and error of the process are turned away, since
+    /// DPDK prints there; what it says goes to the `log` crate, target `dpdk`. The thread's
+    /// affinity is as before.
+    ///
+    /// # Errors
+    /// When the configuration cannot be, DPDK ran in this process before, it does not start, or a
+    /// device is missing. After an error other than of the configuration the process cannot try
+    /// again.
+    pub fn start(config: &EalConfig) -> Result<Self, Error> {
+        for device in &config.devices {
+            device.check()?;
+        }
+        check_pairs(&config.devices)?;
+        let hugepages = config.use_hugepages()?;
+        let arguments = config.arguments(hugepages)?;
+        if STARTED.swap(true, Ordering::AcqRel) {
+            return Err(Error::AlreadyStarted);
+        }
+        let messages = initialise(arguments, config.memory_mb)?;
+        // From here on a failure drops this and thereby ends EAL.
+        let mut running = Running {
+            devices: Vec::new(),
+            hugepages,
+            memory_mb: config.memory_mb,
+            leaked: AtomicBool::new(false),
+        };
+        running.devices = find_devices(&config.devices, &messages)?;
+        log::info!(
+            "DPDK runs with {} MB of {}",
+            config.memory_mb,
+            if hugepages { "hugepages" } else { "ordinary memory" }
+        );
+        Ok(Self(Arc::new(running)))
+    }
+
+    /// The devices, in the order of [`EalConfig::devices`].
+    pub fn devices(&self) -> &[Device] {
+        &self.0.devices
+    }
+
+    /// Whether hugepages are in use.
+    pub fn has_hugepages(&self) -> bool {
+        self.0.hugepages
+    }
+
+    /// Whether a device reads memory by DMA.
+    pub fn has_hardware(&self) -> bool {
+        self.0.devices.iter().any(|device| device.spec.is_hardware())
+    }
+
+    /// The memory DPDK was started with, in MB.
+    pub fn memory_mb(&self) -> u32 {
+        self.0.memory_mb
+    }
+
+    /// Ends DPDK now, which dropping the last handle does as well.
+    ///
+    /// # Errors
+    /// When pools, ports or threads are left, or packet buffers were not returned: DPDK goes on
+    /// until the process ends, so that they stay valid.
+    pub fn shutdown(self) -> Result<(), Error> {
+        let running = Arc::try_unwrap(self.0).map_err(|shared| {
+            Error::InUse(format!(
+                "DPDK is in use by {} pools, ports or threads: drop them first",
+                Arc::strong_count(&shared) - 1
+            ))
+        })?;
+        if running.leaked.load(Ordering::Acquire) {
+            return Err(Error::InUse(
+                "packet buffers were not returned before their pool went: DPDK stays until the \
+                 process ends"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_leak(&self) {
+        self.0.leaked.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.leaked.load(Ordering::Acquire) {
+            return;
+        }
+        // SAFETY: everything of this program that uses DPDK holds a handle, and the last is gone.
+        let rc = unsafe { sys::rte_eal_cleanup() };
+        if rc != 0 {
+            log::debug!("DPDK's cleanup: {}", errno_text(-rc));
+        }
+    }
+}
+
+/// Starts EAL; returns what it said.
+fn initialise(arguments: Vec<String>, memory_mb: u32) -> Result<Vec<String>, Error> {
+    log::debug!("starting DPDK: {}", arguments.join(" "));
+    // EAL permutes the array and keeps pointers to the strings: both live until the process ends.
+    let strings = arguments.into_iter().map(|arg| CString::new(arg).unwrap_or_default().into_raw());
+    let pointers: &'static mut [*mut c_char] = Vec::leak(strings.collect());
+    let count = i32::try_from(pointers.len()).unwrap_or(i32::MAX);
+
+    let affinity = lcore::affinity();
+    log_capture::begin();
+    let silence = log_capture::Silence::begin();
+    // SAFETY: the array holds `count` NUL-terminated strings, and nobody else touches it.
+    let rc = unsafe { sys::rte_eal_init(count, pointers.as_mut_ptr()) };
+    let errno = last_errno();
+    let printed = silence.map(log_capture::Silence::end).unwrap_or_default();
+    let logged = log_capture::finish();
+    // EAL pinned this thread; the threads it starts later would inherit that.
+    if let Ok(set) = affinity
+        && let Err(error) = lcore::set_affinity(&set)
+    {
+        log::warn!("cannot undo DPDK's pinning of this thread: {error}");
+    }
+    if rc < 0 {
+        return Err(start_error(&logged, &printed, errno, memory_mb));
+    }
+    Ok(logged)
+}
+
+fn start_error(logged: &[String], printed: &[String], errno: i32, memory_mb: u32) -> Error {
+    let complaint = logged
+        .iter()
+        .chain(printed)
+        .find(|line| line.starts_with("EAL: "))
+        .map_or_else(|| errno_text(errno), |line| line.trim_start_matches("EAL: ").to_owned());
+    let all = logged.iter().chain(printed).fold(String::new(), |all, line| all + line + "\n");
+    let advice = if errno == libc::EALREADY {
+        "DPDK runs once per process: use another process".into()
+    } else if all.contains("hugepage") || all.contains("hugetlb") || all.contains("Cannot init mem")
+    {
+        hugepage_advice(memory_mb)
+    } else if all.contains("Cannot create lock") {
+        "another process uses the same file prefix: choose another".into()
+    } else if all.contains("plugin") || all.contains("No such device") || errno == libc::ENODEV {
+        "a driver is not installed or refuses the device: install the dpdk runtime packages \
+         (librte-net-*, librte-bus-vdev*)"
+            .into()
+    } else if errno == libc::EACCES || errno == libc::EPERM || all.contains("Permission denied") {
+        "run as root, or without hugepages".into()
+    } else {
+        "see what DPDK says with RUST_LOG=dpdk=trace".into()
+    };
+    Error::Start { complaint, advice }
+}
+
+/// A pair of ring ports is described twice, alike.
+fn check_pairs(specs: &[DeviceSpec]) -> Result<(), Error> {
+    let mut halves: BTreeMap<&str, Vec<&DeviceSpec>> = BTreeMap::new();
+    for spec in specs {
+        if let DeviceSpec::Ring { pair: Some(name), .. } = spec {
+            halves.entry(name).or_default().push(spec);
+        }
+    }
+    for (name, specs) in halves {
+        if specs.len() != 2 || specs[0] != specs[1] {
+            return Err(Error::device(
+                specs[0],
+                format!("a pair has two ends: give ring:{name} twice, with the same options"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Finds the port of each device; EAL passes over those that fail, so this is where they show.
+fn find_devices(specs: &[DeviceSpec], messages: &[String]) -> Result<Vec<Device>, Error> {
+    let mut second_ends: BTreeMap<&str, (Arc<RingPair>, u16)> = BTreeMap::new();
+    let mut devices = Vec::with_capacity(specs.len());
+    for (index, spec) in specs.iter().enumerate() {
+        let (port_id, ring_pair) = match spec {
+            DeviceSpec::Ring { pair: Some(name), queues, entries } => {
+                match second_ends.remove(name.as_str()) {
+                    Some((pair, port_id)) => (port_id, Some(pair)),
+                    None => {
+                        let (pair, [a, b]) = RingPair::new(name, *queues, *entries)?;
+                        let pair = Arc::new(pair);
+                        second_ends.insert(name, (Arc::clone(&pair), b));
+                        (a, Some(pair))
+                    }
+                }
+            }
+            _ => (find_port(spec, index, messages)?, None),
+        };
+        let opened = AtomicBool::new(false);
+        devices.push(Device { spec: spec.clone(), port_id, ring_pair, opened });
+    }
+    Ok(devices)
+}
+
+fn find_port(spec: &DeviceSpec, index: usize, messages: &[String]) -> Result<u16, Error> {
+    let name = spec.eal_name(index).unwrap_or_default();
+    let c_name = CString::new(name.as_str()).unwrap_or_default();
+    let mut port_id = 0;
+    // SAFETY: the name is NUL-terminated and there is room for the number.
+    let rc = unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut port_id) };
+    if rc == 0 {
+        return Ok(port_id);
+    }
+    let driver = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let said = messages
+        .iter()
+        .find(|line| line.contains(&name))
+        .or_else(|| messages.iter().find(|line| line.contains(driver)))
+        .or_else(|| messages.first())
+        .map_or("no driver took it", String::as_str);
+    Err(Error::device(spec, format!("DPDK did not open it: {said}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_become_advice() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let text = start_error(
+            &lines("EAL: No free 2048 kB hugepages reported on node 0\nEAL: other"),
+            &lines("EAL: FATAL: Cannot get hugepage information."),
+            libc::EACCES,
+            256,
+        )
+        .to_string();
+        assert!(text.contains("No free 2048 kB hugepages"), "{text}");
+        assert!(text.contains("scripts/hugepages.sh 128"), "{text}");
+
+        let text = start_error(&[], &[], libc::EALREADY, 1).to_string();
+        assert!(text.contains("another process"), "{text}");
+        let text = start_error(&[], &[], libc::EINVAL, 1).to_string();
+        assert!(text.contains("Invalid argument") && text.contains("RUST_LOG"), "{text}");
+    }
+
+    #[test]
+    fn half_a_pair_is_refused() {
+        let specs = |texts: &[&str]| -> Vec<DeviceSpec> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        assert!(check_pairs(&specs(&["ring:a", "ring", "ring:a"])).is_ok());
+        for wrong in [&["ring:a"][..], &["ring:a"; 3], &["ring:a", "ring:a,queues=2"]] {
+            let text = check_pairs(&specs(wrong)).unwrap_err().to_string();
+            assert!(text.contains("give ring:a twice"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Packet buffers, bursts and ports on rings: one process, no privilege, no hugepages needed.
+#![cfg(feature = "dpdk")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use homa::dpdk::{
+    Eal, EalConfig, Error, ExternalBuffer, HEADROOM_BYTES, IpChecksum, Mbuf, MbufCache, MbufRef,
+    Mempool, Port, PortBuilder, RxBurst, TxBurst,
+};
+
+/// EAL starts once per process, so there is one test; its steps share EAL and nothing else.
+#[test]
+fn everything_on_rings() {
+    let devices = ["ring", "ring:a,entries=64", "ring:a,entries=64", "null:size=64", "ring"];
+    let config = EalConfig {
+        devices: devices.iter().map(|text| text.parse().unwrap()).collect(),
+        memory_mb: 64,
+        ..EalConfig::default()
+    };
+    let cpus = homa::dpdk::allowed_cpus();
+    let eal = Eal::start(&config).unwrap();
+    assert_eq!(homa::dpdk::allowed_cpus(), cpus, "the caller's affinity is as before");
+    assert_eq!(Eal::start(&config).unwrap_err(), Error::AlreadyStarted);
+    assert_eq!(eal.devices().len(), devices.len());
+
+    edges_of_one_segment(&eal);
+    chains(&eal);
+    shared_packets(&eal);
+    windows_on_packets(&eal);
+    external_memory(&eal);
+    pools_run_dry_and_recover(&eal);
+    wrong_settings(&eal);
+    loop_passes_packets_and_keeps_leftovers(&eal);
+    pair_is_wired_crosswise_between_threads(&eal);
+    chains_are_copied_where_the_port_needs_it(&eal);
+    packets_in_rings_come_back_at_close(&eal);
+    clock_runs(&eal);
+    eal.shutdown().unwrap();
+}
+
+fn pool(eal: &Eal, mbufs: u32) -> Mempool {
+    Mempool::builder().mbufs(mbufs).cache(0).build(eal).unwrap()
+}
+
+fn packet(cache: &mut MbufCache, bytes: &[u8]) -> Mbuf {
+    let mut mbuf = cache.alloc().unwrap();
+    assert!(mbuf.extend_from_slice(bytes));
+    mbuf
+}
+
+/// Runs a step and sees to it that every buffer is back.
+fn without_leak(eal: &Eal, mbufs: u32, step: impl FnOnce(&Mempool, &mut MbufCache)) {
+    let pool = pool(eal, mbufs);
+    let mut cache = pool.cache();
+    step(&pool, &mut cache);
+    drop(cache);
+    assert_eq!(pool.in_use(), 0);
+    assert_eq!(pool.available(), mbufs);
+}
+
+fn edges_of_one_segment(eal: &Eal) {
+    without_leak(eal, 63, |pool, cache| {
+        let mut mbuf = cache.alloc().unwrap();
+        assert_eq!((mbuf.data_len(), mbuf.packet_len(), mbuf.segment_count()), (0, 0, 1));
+        assert_eq!((mbuf.headroom(), mbuf.tailroom()), (HEADROOM_BYTES, pool.data_room_bytes()));
+        assert_eq!(mbuf.ip_checksum(), IpChecksum::Unknown);
+        assert_eq!((mbuf.rss_hash(), mbuf.stripped_vlan_tci()), (None, None));
+
+        assert!(mbuf.extend_from_slice(b"payload"));
+        mbuf.prepend(2).unwrap().copy_from_slice(b"h:");
+        assert_eq!(mbuf.data(), b"h:payload");
+        mbuf.data_mut().unwrap()[0] = b'H';
+        assert!(mbuf.trim_front(1) && mbuf.truncate(4));
+        assert_eq!(mbuf.data(), b":pay");
+
+        // Nothing goes over an edge, and nothing changes when it would.
+        for n in [usize::MAX, 1 << 16, HEADROOM_BYTES + 2] {
+            assert!(mbuf.prepend(n).is_none());
+        }
+        for n in [usize::MAX, (1 << 16) + 1, mbuf.tailroom() + 1] {
+            assert!(mbuf.append(n).is_none());
+            assert!(!mbuf.trim_front(n) && !mbuf.truncate(n));
+            assert!(!mbuf.set_len(n.saturating_add(mbuf.data_len())));
+        }
+        assert_eq!(mbuf.data(), b":pay");
+        assert!(mbuf.set_len(2) && mbuf.set_len(3));
+        assert_eq!(mbuf.packet_len(), 3);
+        let (headroom, tailroom) = (mbuf.headroom(), mbuf.tailroom());
+        assert_eq!(mbuf.prepend(headroom).unwrap().len(), headroom);
+        assert_eq!(mbuf.append(tailroom).unwrap().len(), tailroom);
+        assert_eq!((mbuf.headroom(), mbuf.tailroom()), (0, 0));
+        cache.free(mbuf);
+        let mbuf = cache.alloc().unwrap();
+        assert_eq!((mbuf.data_len(), mbuf.headroom()), (0, HEADROOM_BYTES), "as if fresh");
+    });
+}
+
+fn chains(eal: &Eal) {
+    without_leak(eal, 63, |_, cache| {
+        let mut chain = packet(cache, b"one ");
+        chain.chain(packet(cache, b"two ")).unwrap();
+        chain.chain(packet(cache, b"three")).unwrap();
+        assert_eq!((chain.segment_count(), chain.packet_len(), chain.data_len()), (3, 13, 4));
+        assert_eq!(chain.segments().collect::<Vec<_>>(), [&b"one "[..], b"two ", b"three"]);
+        let mut out = [0; 6];
+        assert_eq!(chain.copy_to(2, &mut out), 6);
+        assert_eq!(&out, b"e two ");
+        assert_eq!(chain.copy_to(12, &mut out), 1);
+        assert_eq!(chain.copy_to(13, &mut out), 0);
+        assert_eq!(chain.copy_to(usize::MAX, &mut out), 0);
+        assert!(chain.append(1).is_none(), "one segment only");
+        assert!(!chain.trim_front(5), "one segment only");
+
+        let in_use = cache.pool().in_use();
+        assert!(chain.truncate(6), "within the second segment");
+        assert_eq!((chain.segment_count(), chain.packet_len()), (2, 6));
+        assert_eq!(cache.pool().in_use(), in_use - 1, "the third was freed");
+        assert!(chain.linearize());
+        assert_eq!((chain.segment_count(), chain.data()), (1, &b"one tw"[..]));
+
+        // At the border of a segment the segment behind goes as well.
+        chain.chain(packet(cache, b"x")).unwrap();
+        assert!(chain.truncate(6));
+        assert_eq!(chain.segment_count(), 1);
+
+        // No room to bring the data together: refused, unchanged.
+        let tailroom = chain.tailroom();
+        let mut long = cache.alloc().unwrap();
+        long.append(tailroom + 1).unwrap().fill(7);
+        chain.chain(long).unwrap();
+        assert!(!chain.linearize());
+        assert_eq!(chain.segment_count(), 2);
+        cache.free(chain);
+    });
+}
+
+fn shared_packets(eal: &Eal) {
+    without_leak(eal, 63, |_, cache| {
+        let mut kept = packet(cache, b"a").share();
+        assert!(kept.get_mut().is_some(), "sole owner");
+        let other = kept.clone();
+        assert_eq!(other.data(), b"a");
+        assert!(!kept.is_unique() && kept.get_mut().is_none());
+        let kept = kept.try_into_unique().unwrap_err();
+        drop(other);
+        let mut mbuf = kept.try_into_unique().unwrap();
+        mbuf.data_mut().unwrap()[0] = b'b';
+
+        // A chain is sole property when each segment is.
+        mbuf.chain(packet(cache, b"c")).unwrap();
+        let chain = mbuf.share();
+        let (second, third) = (chain.clone(), chain.clone());
+        drop(chain);
+        assert!(!second.is_unique());
+        drop(third);
+        assert!(second.is_unique());
+        assert_eq!(second.segments().collect::<Vec<_>>(), [b"b", b"c"]);
+    });
+}
+
+fn windows_on_packets(eal: &Eal) {
+    without_leak(eal, 63, |_, cache| {
+        let mut payload = packet(cache, b"0123456789").share();
+        let mut header = packet(cache, b"H");
+        header.chain(cache.alloc_indirect(&payload, 2..5).unwrap()).unwrap();
+        assert_eq!(header.segments().collect::<Vec<_>>(), [&b"H"[..], b"234"]);
+        assert!(payload.get_mut().is_none(), "lent bytes do not change");
+
+        // A window on a window is one on the packet behind it.
+        let window = cache.alloc_indirect(&payload, 4..10).unwrap();
+        let mut inner = cache.alloc_indirect(&window.share(), 1..2).unwrap();
+        assert_eq!(inner.data(), b"5");
+        assert!(inner.data_mut().is_none() && !inner.is_direct());
+        assert!(inner.prepend(1).is_none() && inner.append(1).is_none());
+        assert_eq!((inner.headroom(), inner.tailroom()), (0, 0));
+        cache.free(inner);
+        drop(header);
+        assert_eq!(payload.get_mut().unwrap().data(), b"0123456789");
+
+        #[allow(clippy::reversed_empty_ranges)]
+        for range in [0..11, 11..11, 5..4, 0..usize::MAX] {
+            assert!(cache.alloc_indirect(&payload, range).is_none());
+        }
+        let mut full = packet(cache, b"x");
+        assert!(!full.attach_indirect(&payload, 0..1), "only an empty buffer becomes a window");
+        assert_eq!(full.data(), b"x");
+    });
+}
+
+struct Counted(Vec<u8>, Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn external_memory(eal: &Eal) {
+    without_leak(eal, 63, |_, cache| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let bytes: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+        let buffer = ExternalBuffer::new(eal, Counted(bytes, Arc::clone(&dropped))).unwrap();
+        assert_eq!(buffer.len(), 100_000);
+        let mut first = cache.alloc_external(&buffer, 1..4).unwrap();
+        let second = cache.alloc_external(&buffer, 99_999..100_000).unwrap();
+        assert_eq!((first.data(), second.data()), (&[1, 2, 3][..], &[159][..]));
+        assert!(first.data_mut().is_none() && first.prepend(1).is_none());
+        assert!(first.trim_front(1));
+        assert_eq!(first.data(), [2, 3]);
+        assert!(cache.alloc_external(&buffer, 0..65_536).is_none(), "beyond 16 bits");
+        assert!(cache.alloc_external(&buffer, 0..100_001).is_none());
+        let window = cache.alloc_indirect(&first.share(), 1..2).unwrap();
+        drop(buffer);
+        drop(second);
+        assert_eq!(dropped.load(Ordering::SeqCst), 0, "a window is left");
+        assert_eq!(window.data(), [3]);
+        drop(window);
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+
+        let owner = Counted(vec![1], Arc::clone(&dropped));
+        drop(ExternalBuffer::new(eal, owner).unwrap());
+        assert_eq!(dropped.load(Ordering::SeqCst), 2, "also when never attached");
+        let fixed = ExternalBuffer::new(eal, &b"static"[..]).unwrap();
+        assert_eq!(cache.alloc_external(&fixed, 0..6).unwrap().data(), fixed.data());
+    });
+}
+
+fn pools_run_dry_and_recover(eal: &Eal) {
+    without_leak(eal, 63, |pool, cache| {
+        let mut held: Vec<Mbuf> = std::iter::from_fn(|| cache.alloc()).collect();
+        assert_eq!(held.len(), 63, "to the last buffer, not to the last full batch");
+        assert!(pool.alloc().is_none());
+        assert_eq!((pool.available(), pool.in_use()), (0, 63));
+        cache.free(held.pop().unwrap());
+        assert!(cache.alloc().is_some());
+        drop(held);
+        assert!(pool.alloc().is_some());
+        assert_eq!(pool.copy_of(&packet(cache, b"copy")).unwrap().data(), b"copy");
+    });
+}
+
+fn wrong_settings(eal: &Eal) {
+    let text = |error: Error| error.to_string();
+    let huge = Mempool::builder().mbufs(1 << 20).build(eal).unwrap_err();
+    assert!(text(huge).contains("no memory for 1048576 packet buffers of 2048 bytes"));
+    let cache = Mempool::builder().mbufs(100).cache(100).build(eal).unwrap_err();
+    assert!(text(cache).contains("needs a pool of 150"));
+    assert!(Mempool::builder().mbufs(0).build(eal).is_err());
+    assert!(Mempool::builder().data_room_bytes(u16::MAX).build(eal).is_err());
+    assert!(Mempool::builder().private_bytes(3).build(eal).is_err());
+
+    let pool = pool(eal, 63);
+    let builder = PortBuilder::new(&pool);
+    let queues = builder.clone().queues(17, 1).open(eal, 0).unwrap_err();
+    assert!(text(queues).contains("17 receive queues: the driver takes 1 to 16"));
+    let index = builder.clone().open(eal, 99).unwrap_err();
+    assert!(text(index).contains("there is no device 99"));
+    let pools = builder.queues(3, 1).pools(vec![pool.clone(); 2]).open(eal, 0).unwrap_err();
+    assert!(text(pools).contains("2 pools for 3 receive queues"));
+    let wide = PortBuilder::new(&pool).mtu(9000).open(eal, 3).unwrap_err();
+    assert!(text(wide).contains("does not fit a packet buffer of 2048"));
+}
+
+fn receive(port: &mut homa::dpdk::RxQueue) -> Vec<Mbuf> {
+    let mut burst = RxBurst::<32>::new();
+    let mut all = Vec::new();
+    while port.rx_burst(&mut burst) > 0 {
+        all.extend(&mut burst);
+    }
+    all
+}
+
+fn loop_passes_packets_and_keeps_leftovers(eal: &Eal) {
+    // 16,384 slots is the ring driver's own choice; fewer buffers cannot fill it.
+    without_leak(eal, 1023, |pool, cache| {
+        let mut port: Port = PortBuilder::new(pool).queues(2, 2).open(eal, 0).unwrap();
+        let capabilities = port.capabilities().clone();
+        assert_eq!(capabilities.driver, "net_ring");
+        assert!(capabilities.multi_segs && capabilities.shares_mbufs_with_receiver);
+        assert!(port.link().unwrap().up);
+        assert_eq!(port.mac()[0] & 3, 2, "locally administered, not a group");
+        let (mut rx0, mut tx0) = (port.take_rx_queue(0).unwrap(), port.take_tx_queue(0).unwrap());
+        assert!(port.take_rx_queue(0).is_none() && port.take_rx_queue(2).is_none());
+        let mut rx1 = port.take_rx_queue(1).unwrap();
+
+        let mut burst = TxBurst::<4>::new();
+        assert_eq!(burst.flush(&mut tx0), 0);
+        for n in 0..4_u8 {
+            assert_eq!(burst.room(), 4 - usize::from(n));
+            burst.push(packet(cache, &[n])).unwrap();
+        }
+        let returned = burst.push(packet(cache, b"!")).unwrap_err();
+        assert_eq!(returned.data(), b"!");
+        drop(returned);
+        assert_eq!(burst.flush(&mut tx0), 4);
+        assert!(burst.is_empty());
+        assert!(receive(&mut rx1).is_empty(), "queue by queue");
+        let data: Vec<u8> = receive(&mut rx0).iter().map(|mbuf| mbuf.data()[0]).collect();
+        assert_eq!(data, [0, 1, 2, 3]);
+
+        // A retained packet arrives as a copy: the sender's bytes are its own.
+        let mut kept: MbufRef = packet(cache, b"kept").share();
+        burst.push_shared(kept.clone()).unwrap();
+        burst.push(packet(cache, b"given")).unwrap();
+        burst.flush(&mut tx0);
+        let mut received = receive(&mut rx0);
+        received[0].data_mut().unwrap().fill(b'x');
+        kept.get_mut().expect("the receiver has a copy").data_mut().unwrap()[0] = b'K';
+        assert_eq!((kept.data(), received[0].data()), (&b"Kept"[..], &b"xxxx"[..]));
+        assert_eq!((received[1].data(), rx0.copies_failed()), (&b"given"[..], 0));
+        drop(received);
+
+        // Dropped with packets inside, both kinds of burst free them: `without_leak` looks.
+        burst.push(packet(cache, b"left")).unwrap();
+        burst.flush(&mut tx0);
+        burst.push(packet(cache, b"unsent")).unwrap();
+        assert_eq!(burst.clear(), 1);
+        burst.push(packet(cache, b"unsent")).unwrap();
+        let mut untaken = RxBurst::<8>::new();
+        assert_eq!(rx0.rx_burst(&mut untaken), 1);
+        assert_eq!((untaken.len(), tx0.packets(), tx0.unsendable()), (1, 7, 0));
+        assert_eq!(tx0.reclaim(), 0);
+        assert!(port.stats().unwrap().tx_packets >= 7);
+        port.extended_stats().unwrap();
+
+        let text = port.close().unwrap_err().to_string();
+        assert!(text.contains("3 queues in use"), "{text}");
+        drop((rx0, tx0, rx1));
+        let text = PortBuilder::new(pool).open(eal, 0).unwrap_err().to_string();
+        assert!(text.contains("ring") || text.contains("port 0"), "{text}");
+    });
+}
+
+fn pair_is_wired_crosswise_between_threads(eal: &Eal) {
+    const COUNT: u32 = 10_000;
+    without_leak(eal, 1023, |pool, _| {
+        let mut a = PortBuilder::new(pool).open(eal, 1).unwrap();
+        let mut b = PortBuilder::new(pool).open(eal, 2).unwrap();
+        assert_ne!(a.mac(), b.mac());
+        let (mut rx, mut tx) = (b.take_rx_queue(0).unwrap(), b.take_tx_queue(0).unwrap());
+        let echo_eal = eal.clone();
+        let echo = thread::spawn(move || {
+            let lcore = echo_eal.register_lcore_thread(None).unwrap();
+            assert_ne!(lcore.lcore_id(), u32::MAX);
+            let (mut received, mut burst) = (RxBurst::<32>::new(), TxBurst::<32>::new());
+            let mut echoed = 0;
+            while echoed < COUNT {
+                if rx.rx_burst(&mut received) == 0 && burst.is_empty() {
+                    thread::yield_now();
+                }
+                while burst.room() > 0
+                    && let Some(mut mbuf) = received.next()
+                {
+                    let data = mbuf.data_mut().unwrap();
+                    data.iter_mut().for_each(|byte| *byte = !*byte);
+                    burst.push(mbuf).unwrap();
+                }
+                echoed += burst.flush(&mut tx) as u32;
+            }
+        });
+
+        let (mut rx, mut tx) = (a.take_rx_queue(0).unwrap(), a.take_tx_queue(0).unwrap());
+        let mut cache = pool.cache();
+        let (mut received, mut burst) = (RxBurst::<32>::new(), TxBurst::<16>::new());
+        let (mut sent, mut back, mut was_full) = (0_u32, 0_u32, false);
+        while back < COUNT {
+            while sent < COUNT && burst.room() > 0 {
+                let Some(mut mbuf) = cache.alloc() else { break };
+                assert!(mbuf.extend_from_slice(&sent.to_be_bytes()));
+                burst.push(mbuf).unwrap();
+                sent += 1;
+            }
+            // The ring has 63 free slots: what it does not take waits, in order.
+            burst.flush(&mut tx);
+            was_full |= !burst.is_empty();
+            if rx.rx_burst(&mut received) == 0 {
+                thread::yield_now();
+            }
+            for mbuf in &mut received {
+                assert_eq!(mbuf.data(), (!back).to_be_bytes());
+                back += 1;
+            }
+        }
+        assert!(was_full, "10000 packets overrun a ring of 64");
+        echo.join().unwrap();
+
+        // A packet may change threads when told to.
+        let parcel = packet(&mut cache, b"moved").into_send();
+        thread::spawn(move || assert_eq!(parcel.open().data(), b"moved")).join().unwrap();
+    });
+}
+
+fn chains_are_copied_where_the_port_needs_it(eal: &Eal) {
+    without_leak(eal, 1023, |pool, cache| {
+        let mut port = PortBuilder::new(pool).open(eal, 3).unwrap();
+        assert!(!port.capabilities().multi_segs);
+        let mut tx = port.take_tx_queue(0).unwrap();
+        let mut chain = packet(cache, b"head");
+        chain.chain(packet(cache, b"tail")).unwrap();
+        let mut second = packet(cache, b"head");
+        second.chain(packet(cache, b"tail")).unwrap();
+        let held = second.share();
+        let mut burst = TxBurst::<4>::new();
+        burst.push_shared(held.clone()).unwrap();
+        burst.push(chain).unwrap();
+        burst.push(packet(cache, b"single")).unwrap();
+        assert_eq!(burst.flush(&mut tx), 2);
+        assert_eq!(tx.unsendable(), 1, "a shared chain cannot be changed");
+        assert!(burst.is_empty() && held.is_unique());
+        let mut rx = port.take_rx_queue(0).unwrap();
+        let mut received = RxBurst::<4>::new();
+        assert_eq!(rx.rx_burst(&mut received), 4);
+        assert_eq!(received.next().unwrap().packet_len(), 64);
+    });
+}
+
+fn packets_in_rings_come_back_at_close(eal: &Eal) {
+    without_leak(eal, 255, |pool, cache| {
+        let mut port = PortBuilder::new(pool).open(eal, 4).unwrap();
+        let mut tx = port.take_tx_queue(0).unwrap();
+        let mut burst = TxBurst::<64>::new();
+        for n in 0..50 {
+            burst.push(packet(cache, &[n])).unwrap();
+        }
+        assert_eq!(burst.flush(&mut tx), 50);
+        assert!(pool.in_use() >= 50);
+        drop(tx);
+        port.close().unwrap();
+    });
+}
+
+fn clock_runs(eal: &Eal) {
+    let clock = eal.clock();
+    let (start, wall) = (clock.now(), std::time::Instant::now());
+    thread::sleep(Duration::from_millis(20));
+    let (elapsed_ns, wall_ns) = (clock.now().since(start).0, wall.elapsed().as_nanos() as u64);
+    assert!(elapsed_ns.abs_diff(wall_ns) < wall_ns / 20, "{elapsed_ns} against {wall_ns}");
+}
