@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arrival;
+pub mod generator;
 pub mod payload;
 pub mod quantity;
 pub mod workload;
