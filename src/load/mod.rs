@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod arrival;
+pub mod classes;
 pub mod generator;
 pub mod payload;
 pub mod quantity;
+pub mod slowdown;
 pub mod workload;
