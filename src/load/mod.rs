@@ -6,5 +6,7 @@ pub mod classes;
 pub mod generator;
 pub mod payload;
 pub mod quantity;
+#[cfg(feature = "cli")]
+pub mod recorder;
 pub mod slowdown;
 pub mod workload;
