@@ -4,9 +4,15 @@
 pub mod arrival;
 pub mod classes;
 pub mod generator;
+#[cfg(feature = "cli")]
+pub mod live;
 pub mod payload;
 pub mod quantity;
 #[cfg(feature = "cli")]
 pub mod recorder;
+#[cfg(feature = "cli")]
+pub mod report;
 pub mod slowdown;
+#[cfg(feature = "cli")]
+pub mod table;
 pub mod workload;

@@ -141,6 +141,9 @@ pub struct Window {
 #[derive(Clone, Debug)]
 struct Windows {
     length: Nanos,
+    /// Where the first begins.
+    from: Nanos,
+    /// Where the current one ends.
     ends: Nanos,
     windows: Vec<Window>,
     windows_max: usize,
@@ -152,6 +155,7 @@ impl Windows {
         let length = Nanos(config.window.0.max(1));
         Self {
             length,
+            from: config.measured_from,
             ends: config.measured_from + length,
             windows: Vec::with_capacity(config.windows_max),
             windows_max: config.windows_max,
@@ -163,7 +167,7 @@ impl Windows {
     fn record(&mut self, done: Nanos, latency_ns: u64) {
         self.advance(done);
         // Before the first window, and after the last, there is nowhere to put it.
-        if done + self.length >= self.ends && self.windows.len() < self.windows_max {
+        if done >= self.from && self.windows.len() < self.windows_max {
             self.current.saturating_record(latency_ns);
         }
     }
@@ -265,7 +269,7 @@ impl Recorder {
         }
     }
 
-    /// Records one completed RPC. Those of the warm-up show in the live interval and, if they are
+    /// Records one completed RPC; RPCs come in the order of their completion. Those of the warm-up show in the live interval and, if they are
     /// completed in measured time, in the windows; nowhere else.
     #[inline]
     pub fn record(&mut self, sample: &Sample) {
