@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod arrival;
+#[cfg(feature = "cli")]
+pub mod bench;
 pub mod classes;
 pub mod generator;
 #[cfg(feature = "cli")]
@@ -15,4 +17,6 @@ pub mod report;
 pub mod slowdown;
 #[cfg(feature = "cli")]
 pub mod table;
+#[cfg(feature = "cli")]
+pub mod windows;
 pub mod workload;
