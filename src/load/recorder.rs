@@ -1,0 +1,362 @@
+//! Latency as it is recorded while the load runs.
+//!
+//! One [`Recorder`] per generator, without sharing; those of a run are merged at its end. Recording
+//! is a few additions to counters and does not allocate.
+
+use core::fmt;
+
+use hdrhistogram::Histogram;
+
+use super::classes::SizeClasses;
+use super::generator::Sample;
+use super::slowdown::BestCase;
+use crate::time::Nanos;
+
+/// Longer times are recorded as this.
+pub const LATENCY_MAX: Nanos = Nanos::from_secs(60);
+
+/// Slowdowns are recorded in thousandths, up to 1,000,000 times.
+const SLOWDOWN_UNIT: f64 = 1000.0;
+const SLOWDOWN_MAX: u64 = 1_000_000_000;
+
+/// What to record, and how finely.
+#[derive(Clone, Debug)]
+pub struct RecorderConfig {
+    /// Rows of the table by size.
+    pub classes: SizeClasses,
+    /// What slowdown is relative to.
+    pub best_case: BestCase,
+    /// Where the first window begins: where measuring begins.
+    pub measured_from: Nanos,
+    /// Length of a window.
+    pub window: Nanos,
+    /// Windows kept; completions after the last are in no window.
+    pub windows_max: usize,
+}
+
+impl RecorderConfig {
+    /// 5 ms: shorter than the time for which a virtual machine usually stays as it is placed, long
+    /// enough for a median.
+    pub const WINDOW: Nanos = Nanos::from_ms(5);
+
+    /// Windows of 5 ms for a run measured for `measured`, at most ten minutes of them.
+    pub fn new(
+        classes: SizeClasses,
+        best_case: BestCase,
+        measured_from: Nanos,
+        measured: Nanos,
+    ) -> Self {
+        let windows = measured.0 / Self::WINDOW.0;
+        Self {
+            classes,
+            best_case,
+            measured_from,
+            window: Self::WINDOW,
+            windows_max: windows.min(120_000) as usize,
+        }
+    }
+}
+
+/// Percentiles of a latency in ns.
+///
+/// A percentile is the upper end of the bucket of the histogram that holds it: at most 0.1 % too
+/// large.
+pub type LatencyHistogram = Histogram<u64>;
+
+/// A histogram of `digits` significant digits from 1 to `max`.
+///
+/// # Panics
+/// For bounds that no histogram can have; those of this module are constants that tests cover.
+fn histogram<T: hdrhistogram::Counter>(max: u64, digits: u8) -> Histogram<T> {
+    Histogram::new_with_bounds(1, max, digits).expect("1 <= max / 2 and digits in 0..=5")
+}
+
+/// One second (or whatever the reader likes) of completions, for a live line.
+#[derive(Clone, Debug)]
+pub struct Interval {
+    /// RPCs completed.
+    pub completed: u64,
+    /// Payload of their requests.
+    pub request_bytes: u64,
+    /// Payload of their responses.
+    pub response_bytes: u64,
+    /// Their latency from the planned time in ns, two significant digits.
+    pub latency: Histogram<u32>,
+}
+
+impl Interval {
+    /// An empty interval.
+    pub fn new() -> Self {
+        Self {
+            completed: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            latency: histogram(LATENCY_MAX.0, 2),
+        }
+    }
+
+    /// Adds another shard's completions of the same time.
+    pub fn merge(&mut self, other: &Self) {
+        self.completed += other.completed;
+        self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
+        // All intervals have the same bounds, so that adding cannot fail.
+        let _ = self.latency.add(&other.latency);
+    }
+
+    /// Empties it.
+    pub fn reset(&mut self) {
+        self.completed = 0;
+        self.request_bytes = 0;
+        self.response_bytes = 0;
+        self.latency.reset();
+    }
+
+    #[inline]
+    fn record(&mut self, sample: &Sample, latency_ns: u64) {
+        self.completed += 1;
+        self.request_bytes += u64::from(sample.request_bytes);
+        self.response_bytes += u64::from(sample.response_bytes);
+        self.latency.saturating_record(latency_ns);
+    }
+}
+
+impl Default for Interval {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// RPCs completed in it.
+    pub completed: u64,
+    /// The median of their latency; 0 when none completed. Of several shards: the mean of their
+    /// medians, weighted by their counts.
+    pub median_ns: u64,
+}
+
+/// The windows of a run, one after the other without gaps.
+#[derive(Clone, Debug)]
+struct Windows {
+    length: Nanos,
+    /// Where the first begins.
+    from: Nanos,
+    /// Where the current one ends.
+    ends: Nanos,
+    windows: Vec<Window>,
+    windows_max: usize,
+    current: Histogram<u32>,
+}
+
+impl Windows {
+    fn new(config: &RecorderConfig) -> Self {
+        let length = Nanos(config.window.0.max(1));
+        Self {
+            length,
+            from: config.measured_from,
+            ends: config.measured_from + length,
+            windows: Vec::with_capacity(config.windows_max),
+            windows_max: config.windows_max,
+            current: histogram(1_000_000_000, 2),
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, done: Nanos, latency_ns: u64) {
+        self.advance(done);
+        // Before the first window, and after the last, there is nowhere to put it.
+        if done >= self.from && self.windows.len() < self.windows_max {
+            self.current.saturating_record(latency_ns);
+        }
+    }
+
+    #[inline]
+    fn advance(&mut self, now: Nanos) {
+        while now >= self.ends && self.windows.len() < self.windows_max {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        let completed = self.current.len();
+        let median_ns = match completed {
+            0 => 0,
+            _ => self.current.median_equivalent(self.current.value_at_quantile(0.5)),
+        };
+        self.windows.push(Window { completed, median_ns });
+        if completed > 0 {
+            self.current.reset();
+        }
+        self.ends = self.ends + self.length;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let len = self.windows.len().max(other.windows.len());
+        self.windows.resize(len, Window::default());
+        for (into, from) in self.windows.iter_mut().zip(&other.windows) {
+            let completed = into.completed + from.completed;
+            let weighted = u128::from(into.completed) * u128::from(into.median_ns)
+                + u128::from(from.completed) * u128::from(from.median_ns);
+            into.median_ns = (weighted / u128::from(completed.max(1))) as u64;
+            into.completed = completed;
+        }
+    }
+}
+
+/// What was recorded of one size class.
+#[derive(Clone, Debug)]
+pub struct ClassRecord {
+    /// From the planned time, in ns.
+    pub latency: LatencyHistogram,
+    /// In thousandths; `None` when the best case is known only after the run.
+    slowdown: Option<Histogram<u64>>,
+}
+
+impl ClassRecord {
+    /// The slowdown that a fraction `q` of the RPCs does not exceed; `None` without RPCs.
+    pub fn slowdown_at(&self, q: f64) -> Option<f64> {
+        if self.latency.is_empty() {
+            return None;
+        }
+        Some(match &self.slowdown {
+            Some(slowdown) => slowdown.value_at_quantile(q) as f64 / SLOWDOWN_UNIT,
+            None => self.latency.value_at_quantile(q) as f64 / self.latency.min().max(1) as f64,
+        })
+    }
+}
+
+/// Two recorders that do not measure the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergeError;
+
+impl fmt::Display for MergeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "recorders with different size classes, best cases or windows cannot be merged; \
+             make those of a run from one configuration",
+        )
+    }
+}
+
+impl std::error::Error for MergeError {}
+
+/// Records completed RPCs.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    config: RecorderConfig,
+    classes: Vec<ClassRecord>,
+    service: LatencyHistogram,
+    windows: Windows,
+    interval: Interval,
+}
+
+impl Recorder {
+    /// An empty recorder. Takes about 0.4 MB for each size class.
+    pub fn new(config: RecorderConfig) -> Self {
+        let known = config.best_case.best_ns(1).is_some();
+        let class = ClassRecord {
+            latency: histogram(LATENCY_MAX.0, 3),
+            slowdown: known.then(|| histogram(SLOWDOWN_MAX, 3)),
+        };
+        Self {
+            classes: vec![class; config.classes.len()],
+            service: histogram(LATENCY_MAX.0, 3),
+            windows: Windows::new(&config),
+            interval: Interval::new(),
+            config,
+        }
+    }
+
+    /// Records one completed RPC; RPCs come in the order of their completion. Those of the warm-up show in the live interval and, if they are
+    /// completed in measured time, in the windows; nowhere else.
+    #[inline]
+    pub fn record(&mut self, sample: &Sample) {
+        let latency_ns = sample.done.since(sample.planned).0;
+        self.interval.record(sample, latency_ns);
+        self.windows.record(sample.done, latency_ns);
+        if !sample.measured {
+            return;
+        }
+        self.service.saturating_record(sample.done.since(sample.sent).0);
+        let class = &mut self.classes[self.config.classes.class_of(sample.request_bytes)];
+        class.latency.saturating_record(latency_ns);
+        let best_ns = self.config.best_case.best_ns(sample.request_bytes);
+        if let (Some(slowdown), Some(best_ns)) = (&mut class.slowdown, best_ns) {
+            let thousandths = latency_ns as f64 / best_ns * SLOWDOWN_UNIT;
+            slowdown.saturating_record(thousandths.round() as u64);
+        }
+    }
+
+    /// Swaps what was completed since the last call into `into`, whose content is thrown away. Does
+    /// not allocate.
+    pub fn take_interval(&mut self, into: &mut Interval) {
+        core::mem::swap(&mut self.interval, into);
+        self.interval.reset();
+    }
+
+    /// Closes the windows that ended by `now`. Call it at the end, so that the last windows without
+    /// any completion count too.
+    pub fn finish(&mut self, now: Nanos) {
+        self.windows.advance(now);
+    }
+
+    /// Adds what another recorder of the same run has; its live interval too.
+    ///
+    /// # Errors
+    /// The recorders were made from different configurations.
+    pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
+        let (ours, theirs) = (&self.config, &other.config);
+        if ours.classes != theirs.classes
+            || ours.best_case != theirs.best_case
+            || ours.measured_from != theirs.measured_from
+            || ours.window != theirs.window
+        {
+            return Err(MergeError);
+        }
+        for (into, from) in self.classes.iter_mut().zip(&other.classes) {
+            into.latency.add(&from.latency).map_err(|_| MergeError)?;
+            if let (Some(into), Some(from)) = (&mut into.slowdown, &from.slowdown) {
+                into.add(from).map_err(|_| MergeError)?;
+            }
+        }
+        self.service.add(&other.service).map_err(|_| MergeError)?;
+        self.interval.merge(&other.interval);
+        self.windows.merge(&other.windows);
+        Ok(())
+    }
+
+    /// How it was made.
+    pub const fn config(&self) -> &RecorderConfig {
+        &self.config
+    }
+
+    /// Latency from the planned time, all size classes together.
+    pub fn latency(&self) -> LatencyHistogram {
+        let mut all = self.classes[0].latency.clone();
+        for class in &self.classes[1..] {
+            // Equal bounds: adding cannot fail.
+            let _ = all.add(&class.latency);
+        }
+        all
+    }
+
+    /// Latency from the real send.
+    pub const fn service(&self) -> &LatencyHistogram {
+        &self.service
+    }
+
+    /// One record per size class, in order.
+    pub fn classes(&self) -> &[ClassRecord] {
+        &self.classes
+    }
+
+    /// The windows closed so far, the first beginning where measuring begins.
+    pub fn windows(&self) -> &[Window] {
+        &self.windows.windows
+    }
+}
+
+#[cfg(test)]
+mod tests;

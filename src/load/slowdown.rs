@@ -1,0 +1,266 @@
+//! Slowdown: how many times the best case a message took.
+//!
+//! Published slowdowns do not all mean the same. What the best case is, is a [`BestCase`], and every
+//! report names the one it used.
+
+use core::fmt;
+use core::fmt::Write;
+
+use super::classes::SizeClasses;
+use super::workload::Workload;
+use crate::time::Nanos;
+
+/// What slowdown is relative to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BestCase {
+    /// The time of an RPC of that size on an idle system, measured before: the definition of the
+    /// measurements in RAMCloud and in the paper on Linux Homa (ATC 2021).
+    Idle(IdleTimes),
+    /// A constant plus the time of the request on the link: what the benchmark of Linux Homa uses
+    /// since November 2025. The response is not charged, so that a large echo scores about 2 at best.
+    FixedPlusLink {
+        /// The constant: 15 us or 25 us there, depending on the machine.
+        fixed: Nanos,
+        /// Link speed in bits per second.
+        link_bps: f64,
+    },
+    /// The shortest time seen in the run for the size class, when nothing better is known. Flatters a
+    /// system that is never idle.
+    LeastSeen,
+}
+
+impl BestCase {
+    /// The best case of one size in ns; `None` when it is known only after the run.
+    #[inline]
+    pub fn best_ns(&self, size_bytes: u32) -> Option<f64> {
+        match self {
+            Self::Idle(times) => Some(times.at(size_bytes)),
+            Self::FixedPlusLink { fixed, link_bps } => {
+                Some(fixed.0 as f64 + f64::from(size_bytes) * 8e9 / link_bps)
+            }
+            Self::LeastSeen => None,
+        }
+    }
+}
+
+impl fmt::Display for BestCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle(_) => f.write_str("RPC time / time of that size when idle"),
+            Self::FixedPlusLink { fixed, link_bps } => {
+                let us = fixed.0 as f64 / 1e3;
+                write!(f, "RPC time / ({us} us + request at {} Gbps)", link_bps / 1e9)
+            }
+            Self::LeastSeen => f.write_str("RPC time / shortest of its size class in this run"),
+        }
+    }
+}
+
+/// Why a table of idle times could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdleTimesError {
+    line: usize,
+    reason: &'static str,
+}
+
+impl fmt::Display for IdleTimesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "idle times: {}", self.reason),
+            line => write!(f, "idle times, line {line}: {}", self.reason),
+        }
+    }
+}
+
+impl std::error::Error for IdleTimesError {}
+
+/// Times of RPCs on an idle system by size of the request; linear between the sizes measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdleTimes {
+    /// Size and time in ns, sizes rising strictly.
+    points: Box<[(u32, f64)]>,
+}
+
+impl IdleTimes {
+    /// A table of (size in bytes, time in ns), in any order.
+    ///
+    /// # Errors
+    /// No point, two of one size, or a time that is not above zero.
+    pub fn new(mut points: Vec<(u32, f64)>) -> Result<Self, IdleTimesError> {
+        let error = |reason| Err(IdleTimesError { line: 0, reason });
+        points.sort_by_key(|point| point.0);
+        if points.is_empty() {
+            return error("no measured size; measure the idle system first");
+        }
+        if points.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return error("one size stands there twice");
+        }
+        if points.iter().any(|point| !(point.1.is_finite() && point.1 > 0.0)) {
+            return error("a time is not above zero");
+        }
+        Ok(Self { points: points.into() })
+    }
+
+    /// Reads lines `size_bytes,idle_ns` after a line of column names, as [`Self::to_csv`] writes them.
+    ///
+    /// # Errors
+    /// The line that cannot be read, else as [`Self::new`].
+    pub fn from_csv(text: &str) -> Result<Self, IdleTimesError> {
+        let mut points = Vec::new();
+        for (index, line) in text.lines().enumerate().skip(1) {
+            let point = line
+                .split_once(',')
+                .and_then(|(size, ns)| Some((size.trim().parse().ok()?, ns.trim().parse().ok()?)));
+            points.push(point.ok_or(IdleTimesError {
+                line: index + 1,
+                reason: "must be size_bytes,idle_ns, two numbers",
+            })?);
+        }
+        Self::new(points)
+    }
+
+    /// The table as text.
+    pub fn to_csv(&self) -> String {
+        let mut text = String::from("size_bytes,idle_ns\n");
+        for (size, ns) in &self.points {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{size},{ns}");
+        }
+        text
+    }
+
+    /// The time of one size in ns. Below the smallest size measured it is the time of that; above the
+    /// largest it goes on as between the last two.
+    #[inline]
+    pub fn at(&self, size_bytes: u32) -> f64 {
+        let points = &self.points;
+        let right = points.partition_point(|point| point.0 < size_bytes);
+        if right == 0 || points.len() == 1 {
+            return points[0].1;
+        }
+        let right = right.min(points.len() - 1);
+        let ((x0, y0), (x1, y1)) = (points[right - 1], points[right]);
+        let share = (f64::from(size_bytes) - f64::from(x0)) / f64::from(x1 - x0);
+        // A table that falls towards its end must not be followed below zero.
+        (y0 + share * (y1 - y0)).max(1.0)
+    }
+}
+
+/// The sizes at which to measure an idle system for slowdowns of `workload`: the ends of its size
+/// classes and the powers of two between, where the number of packets changes the slope.
+pub fn idle_sizes(workload: &Workload) -> Vec<u32> {
+    let by_count = SizeClasses::deciles(workload);
+    let by_power = SizeClasses::powers_of_two(workload.min_bytes(), workload.max_bytes());
+    let ends = |classes: &SizeClasses| -> Vec<u32> {
+        (0..classes.len()).map(|class| classes.range(class).1).collect()
+    };
+    let mut sizes = ends(&by_count);
+    sizes.extend(ends(&by_power));
+    sizes.push(workload.min_bytes());
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+/// Where the receiver stands in the simulations of the Homa paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Under the same top-of-rack switch.
+    IntraRack,
+    /// Across the core of the network.
+    InterRack,
+}
+
+/// The ideal one-way time of a message in the simulations of the Homa paper (SIGCOMM 2018), in us:
+/// store and forward, 10 Gbps hosts, 40 Gbps core, frames without Homa headers. Kept as those
+/// simulations computed it, including that the delay of the switch within a rack is left out, so that
+/// slowdowns compare with the published ones.
+pub fn paper_ideal_us(size_bytes: u32, path: Path) -> f64 {
+    const HOST_US_PER_BYTE: f64 = 8.0 / 10e3;
+    const CORE_US_PER_BYTE: f64 = 8.0 / 40e3;
+    let (full, rest) = (size_bytes / 1472, size_bytes % 1472);
+    let rest_frame = if rest > 0 { (rest + 66).max(84) } else { 0 };
+    let wire_bytes = f64::from(full) * 1538.0 + f64::from(rest_frame);
+    let first_frame = if full > 0 { 1538.0 } else { f64::from(rest_frame) };
+    let hosts_us = 2.0 * 0.5 + 0.5;
+    let sent_us = hosts_us + wire_bytes * HOST_US_PER_BYTE + first_frame * HOST_US_PER_BYTE;
+    match path {
+        Path::IntraRack => sent_us,
+        Path::InterRack => sent_us + 3.0 * 0.25 + 2.0 * first_frame * CORE_US_PER_BYTE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linear_between_the_sizes_measured() {
+        let idle = IdleTimes::new(vec![(1000, 30e3), (100, 10e3), (200, 12e3)]).unwrap();
+        for (size, ns) in [
+            (1, 10e3),
+            (100, 10e3),
+            (150, 11e3),
+            (200, 12e3),
+            (600, 21e3),
+            (1000, 30e3),
+            (2000, 52.5e3),
+        ] {
+            assert_eq!(idle.at(size), ns, "{size} B");
+        }
+        assert_eq!(IdleTimes::from_csv(&idle.to_csv()), Ok(idle.clone()));
+        assert_eq!(BestCase::Idle(idle).best_ns(150), Some(11e3));
+        assert_eq!(IdleTimes::new(vec![(5, 7.0)]).unwrap().at(1_000_000), 7.0);
+        assert_eq!(IdleTimes::new(vec![(1, 9.0), (2, 2.0)]).unwrap().at(100), 1.0);
+    }
+
+    #[test]
+    fn faults_of_a_table() {
+        let error = |text| IdleTimes::from_csv(text).unwrap_err().to_string();
+        assert_eq!(
+            error("size_bytes,idle_ns\n"),
+            "idle times: no measured size; measure the idle system first"
+        );
+        assert_eq!(error("h\n1,2\n1,3"), "idle times: one size stands there twice");
+        assert_eq!(error("h\n1,-2"), "idle times: a time is not above zero");
+        assert_eq!(
+            error("h\n1,2\n3"),
+            "idle times, line 3: must be size_bytes,idle_ns, two numbers"
+        );
+    }
+
+    #[test]
+    fn fixed_plus_link() {
+        let best = BestCase::FixedPlusLink { fixed: Nanos::from_us(15), link_bps: 25e9 };
+        assert_eq!(best.best_ns(1_000_000), Some(335_000.0));
+        assert_eq!(best.to_string(), "RPC time / (15 us + request at 25 Gbps)");
+        assert_eq!(BestCase::LeastSeen.best_ns(100), None);
+    }
+
+    /// Sizes and times, inter-rack and intra-rack, that the simulations are known to give.
+    #[test]
+    fn the_ideal_of_the_simulations() {
+        for (size, inter_us, intra_us, tolerance) in [
+            (1, 2.418, 1.634, 0.0006),
+            (100, 2.582, 1.766, 0.0006),
+            (1_000, 4.382, 3.206, 0.0006),
+            (10_000, 12.465, 11.100, 0.0006),
+            (1_000_000, 840.0, 838.6, 0.06),
+            (10_000_000, 8_362.8, 8_361.5, 0.06),
+        ] {
+            for (path, us) in [(Path::InterRack, inter_us), (Path::IntraRack, intra_us)] {
+                let ideal = paper_ideal_us(size, path);
+                assert!((ideal - us).abs() < tolerance, "{size} B {path:?}: {ideal}, not {us}");
+            }
+        }
+    }
+
+    #[test]
+    fn idle_sizes_cover_the_workload() {
+        let w = Workload::embedded("w4").unwrap().cut_at(1_000_000).unwrap();
+        let sizes = idle_sizes(&w);
+        assert_eq!((sizes[0], sizes[sizes.len() - 1]), (53, 1_000_000));
+        assert!(sizes.contains(&65_536) && sizes.is_sorted() && sizes.len() < 40, "{sizes:?}");
+        assert_eq!(idle_sizes(&Workload::fixed(100).unwrap()), [100]);
+    }
+}
