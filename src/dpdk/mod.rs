@@ -53,6 +53,7 @@ mod mempool;
 mod port;
 mod queue;
 mod ring_pair;
+mod segmented;
 mod stats;
 
 pub use burst::{RxBurst, TxBurst};
@@ -70,4 +71,5 @@ pub use mbuf_ref::MbufRef;
 pub use mempool::{MbufCache, Mempool, MempoolBuilder};
 pub use port::{Port, PortBuilder};
 pub use queue::{RxQueue, TxQueue};
+pub use segmented::{SegmentedBuf, SpareLists};
 pub use stats::{Link, PortStats};

@@ -136,6 +136,22 @@ impl SegmentedBuf {
         (0..self.len.div_ceil(self.segment_bytes) as usize).map(|index| self.segment(index))
     }
 
+    /// Writes the rest of the capacity in place: `write` is given the offset of each piece and the
+    /// piece, which holds whatever bytes were there.
+    pub fn write_with(&mut self, mut write: impl FnMut(usize, &mut [u8])) {
+        while self.len < self.capacity {
+            let index = (self.len / self.segment_bytes) as usize;
+            let at = (self.len % self.segment_bytes) as usize;
+            let offset = self.len as usize;
+            let packet = self.list_mut()[index].get_mut().and_then(|packet| packet.data_mut());
+            // Nobody else holds a packet before the message is sent.
+            let Some(piece) = packet.map(|data| &mut data[at..]) else { return };
+            let count = piece.len() as u32;
+            write(offset, piece);
+            self.len += count;
+        }
+    }
+
     /// Ends writing: gives back what was reserved and not written.
     pub fn finish(&mut self) {
         if self.len == self.capacity || self.len == 0 {

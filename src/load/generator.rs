@@ -482,6 +482,11 @@ impl Generator {
         })
     }
 
+    /// Length of the request that `cookie` names, if its RPC is not over.
+    pub fn request_bytes(&self, cookie: u64) -> Option<u32> {
+        self.live_slot(cookie).map(|index| self.slots[index].size_bytes)
+    }
+
     /// RPCs sent and not over.
     pub const fn outstanding(&self) -> u32 {
         self.outstanding

@@ -1,6 +1,8 @@
 //! Workloads, recording and reports of the load generator.
 #![forbid(unsafe_code)]
 
+#[cfg(all(feature = "cli", feature = "dpdk"))]
+pub mod apps;
 pub mod arrival;
 #[cfg(feature = "cli")]
 pub mod bench;

@@ -131,6 +131,12 @@ impl Cx<'_> {
         Ok(id)
     }
 
+    /// The id that the next successful [`Cx::call`] of this shard will get, for messages whose content
+    /// depends on it.
+    pub fn next_rpc_id(&self) -> RpcId {
+        self.transport.next_rpc_id()
+    }
+
     pub(super) fn reply(
         &mut self,
         rpc: RpcHandle,

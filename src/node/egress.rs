@@ -96,10 +96,6 @@ impl Egress {
         }
     }
 
-    /// Whether packets wait for the resolution of an address.
-    pub(super) fn has_unresolved(&self) -> bool {
-        !self.unresolved.is_empty()
-    }
 
     /// Forgets everything on the way, for an orderly end.
     pub(super) fn clear(&mut self) {

@@ -54,7 +54,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 return Err(refused);
             }
         };
-        let id = self.next_id();
+        let id = self.next_rpc_id();
+        self.next_sequence = ((self.next_sequence + 1) & SEQUENCE_MASK).max(1);
         let outbound = Outbound::new(message, self.config.unsched_bytes, now);
         self.outgoing_bytes += u64::from(outbound.length);
         self.metrics.message_bytes_started += u64::from(outbound.length);
@@ -116,12 +117,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    /// Ids per shard: shard byte, sequence with a random start, role bit 0 (multicore.md section 4.2).
-    fn next_id(&mut self) -> RpcId {
-        let sequence = self.next_sequence;
+    /// The id that the next successful call will get: shard byte, sequence with a random start, role
+    /// bit 0 (multicore.md section 4.2).
+    pub fn next_rpc_id(&self) -> RpcId {
         // Sequence 0 on shard 0 would be id 0, which means "no ack".
-        self.next_sequence = ((sequence + 1) & SEQUENCE_MASK).max(1);
-        RpcId(u64::from(self.config.shard) << 56 | sequence.max(1) << 1)
+        RpcId(u64::from(self.config.shard) << 56 | self.next_sequence.max(1) << 1)
     }
 
     /// Answers a request. A message for an RPC that has ended comes back as refused; that is normal

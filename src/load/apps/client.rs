@@ -1,0 +1,251 @@
+//! The client of the load generator.
+
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::dpdk::Clock;
+use crate::load::generator::{Failure, Generator, GeneratorConfig, Outcome, Planned, Totals};
+use crate::load::payload::{Direction, Pattern};
+use crate::load::recorder::{Interval, Recorder, RecorderConfig};
+use crate::node::{App, CallFailed, Cx, Request, Response};
+use crate::time::Nanos;
+use crate::transport::RpcError;
+use crate::wire::HomaPort;
+
+use super::{ResponseKind, check, message};
+
+/// Calls started per turn of the loop.
+const CALLS_PER_TURN: usize = 32;
+/// Progress is reported this often.
+const INTERVAL: Nanos = Nanos::from_secs(1);
+
+/// What to ask whom.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The load; `start` is counted from the moment the shard starts.
+    pub generator: GeneratorConfig,
+    /// What to record; `measured_from` is counted as `generator.start` is.
+    pub recorder: RecorderConfig,
+    /// The servers and their base ports.
+    pub servers: Vec<(IpAddr, HomaPort)>,
+    /// What the servers answer with.
+    pub response: ResponseKind,
+    /// Fill requests with bytes that can be checked, and check responses.
+    pub verify: bool,
+    /// Seed of sizes and arrival times.
+    pub seed: u64,
+}
+
+/// A second of a run that goes on.
+#[derive(Debug)]
+pub struct Progress {
+    /// Time since the start.
+    pub elapsed: Nanos,
+    /// Time since the last progress.
+    pub length: Nanos,
+    /// What was completed in that time.
+    pub interval: Interval,
+    /// RPCs under way.
+    pub outstanding: u32,
+    /// Since the start.
+    pub totals: Totals,
+}
+
+/// What a run gave.
+#[derive(Debug)]
+pub struct ClientResult {
+    /// What became of the RPCs.
+    pub totals: Totals,
+    /// Their times.
+    pub recorder: Recorder,
+}
+
+/// The shard's end of the way to the thread that shows progress. Progress reports go round and
+/// round, so that none is allocated while the load runs.
+#[derive(Debug)]
+pub struct ClientLink {
+    progress: SyncSender<Box<Progress>>,
+    spare: Receiver<Box<Progress>>,
+    result: SyncSender<ClientResult>,
+}
+
+/// Makes a [`ClientLink`] and its other end: progress, a way to give it back, and the result.
+#[expect(clippy::type_complexity, reason = "a tuple of channel ends, taken apart at once")]
+pub fn client_link()
+-> (ClientLink, Receiver<Box<Progress>>, SyncSender<Box<Progress>>, Receiver<ClientResult>) {
+    let (progress, progress_of) = sync_channel(2);
+    let (give_back, spare) = sync_channel(2);
+    let (result, result_of) = sync_channel(1);
+    let empty = || {
+        Box::new(Progress {
+            elapsed: Nanos::ZERO,
+            length: Nanos::ZERO,
+            interval: Interval::new(),
+            outstanding: 0,
+            totals: Totals::default(),
+        })
+    };
+    // Two, so that one can be filled while the other is shown. There is room: nothing blocks.
+    let _ = (give_back.try_send(empty()), give_back.try_send(empty()));
+    (ClientLink { progress, spare, result }, progress_of, give_back, result_of)
+}
+
+/// Sends requests as the generator plans them and records the responses.
+#[derive(Debug)]
+pub struct ClientApp {
+    servers: Vec<(IpAddr, HomaPort)>,
+    response: ResponseKind,
+    verify: bool,
+    /// `None` once the result is out.
+    generator: Option<Generator>,
+    recorder: Option<Recorder>,
+    clock: Clock,
+    start: Nanos,
+    last_progress: Nanos,
+    link: ClientLink,
+}
+
+impl ClientApp {
+    /// A client that starts at once.
+    pub fn new(cx: &Cx<'_>, clock: Clock, config: ClientConfig, link: ClientLink) -> Self {
+        let start = cx.now();
+        let generator =
+            GeneratorConfig { start: start + config.generator.start, ..config.generator };
+        let measured_from = start + config.recorder.measured_from;
+        let recorder = RecorderConfig { measured_from, ..config.recorder };
+        let port = |(host, base): (IpAddr, HomaPort)| (host, config.response.port(base));
+        Self {
+            servers: config.servers.into_iter().map(port).collect(),
+            response: config.response,
+            verify: config.verify,
+            generator: Some(Generator::new(generator, config.seed)),
+            recorder: Some(Recorder::new(recorder)),
+            clock,
+            start,
+            last_progress: start,
+            link,
+        }
+    }
+
+    /// Starts one call; says whether the node took it.
+    fn send(&self, cx: &mut Cx<'_>, planned: Planned) -> bool {
+        let (host, port) = self.servers[planned.destination as usize % self.servers.len()];
+        let pattern =
+            self.verify.then(|| Pattern::new(cx.next_rpc_id().0, Direction::Request));
+        let Ok(request) = message(cx, planned.size_bytes, pattern) else { return false };
+        cx.call(host, port, request, planned.cookie).is_ok()
+    }
+
+    fn outcome(&self, response: &Response, request_bytes: u32) -> Outcome {
+        let size_bytes = response.message.len() as u32;
+        let expected = self.response.bytes(request_bytes);
+        if size_bytes != expected {
+            log::error!("response {}: {size_bytes} bytes instead of {expected}", response.id);
+            return Outcome::Corrupted;
+        }
+        if self.verify {
+            let pattern = Pattern::new(response.id.0, Direction::Response);
+            if let Err(mismatch) = check(&response.message, pattern) {
+                log::error!("response {}: {mismatch}", response.id);
+                return Outcome::Corrupted;
+            }
+        }
+        Outcome::Response { size_bytes }
+    }
+
+    fn show_progress(&mut self, now: Nanos) {
+        let (Some(generator), Some(recorder)) = (&self.generator, &mut self.recorder) else {
+            return;
+        };
+        let length = now.since(self.last_progress);
+        self.last_progress = now;
+        // Nobody took the last ones: skip this one, the next interval is longer then.
+        let Ok(mut progress) = self.link.spare.try_recv() else { return };
+        recorder.take_interval(&mut progress.interval);
+        progress.elapsed = now.since(self.start);
+        progress.length = length;
+        progress.outstanding = generator.outstanding();
+        progress.totals = *generator.totals();
+        let _ = self.link.progress.try_send(progress);
+    }
+
+    /// Hands the result over, once.
+    fn finish(&mut self, now: Nanos) {
+        let (Some(generator), Some(mut recorder)) = (self.generator.take(), self.recorder.take())
+        else {
+            return;
+        };
+        let totals = generator.finish(now);
+        recorder.finish(totals.measured_to);
+        let _ = self.link.result.try_send(ClientResult { totals, recorder });
+    }
+}
+
+impl App for ClientApp {
+    fn on_request(&mut self, _cx: &mut Cx<'_>, _request: Request) {
+        // No port is open for requests.
+    }
+
+    fn on_response(&mut self, cx: &mut Cx<'_>, response: Result<Response, CallFailed>) {
+        let cookie = match &response {
+            Ok(response) => response.cookie,
+            Err(failed) => failed.cookie,
+        };
+        let request_bytes = self.generator.as_ref().and_then(|generator| generator.request_bytes(cookie));
+        let outcome = match &response {
+            Ok(response) => self.outcome(response, request_bytes.unwrap_or(0)),
+            Err(failed) => Outcome::Failed(failure(failed.error)),
+        };
+        let (Some(generator), Some(recorder)) = (&mut self.generator, &mut self.recorder) else {
+            return;
+        };
+        if let Some(sample) = generator.on_done(cx.now(), cookie, outcome) {
+            recorder.record(&sample);
+        }
+    }
+
+    #[inline]
+    fn on_poll(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now();
+        for _ in 0..CALLS_PER_TURN {
+            let Some(planned) = self.generator.as_mut().and_then(|generator| generator.next(now)) else {
+                break;
+            };
+            let sent = self.send(cx, planned);
+            let Some(generator) = &mut self.generator else { return };
+            if !sent {
+                generator.on_refused(planned.cookie);
+                break;
+            }
+            generator.on_sent(now, planned.cookie);
+        }
+        if now.since(self.last_progress) >= INTERVAL {
+            self.show_progress(now);
+        }
+        if self.generator.as_ref().is_none_or(|generator| generator.is_finished(now)) {
+            self.finish(now);
+            cx.stop();
+        }
+    }
+
+    fn on_stop(&mut self, cx: &mut Cx<'_>) {
+        self.finish(cx.now());
+    }
+}
+
+impl Drop for ClientApp {
+    fn drop(&mut self) {
+        self.finish(self.clock.now());
+    }
+}
+
+fn failure(error: RpcError) -> Failure {
+    match error {
+        RpcError::Timeout => Failure::Timeout,
+        RpcError::HostUnreachable | RpcError::PortUnreachable | RpcError::ProtocolUnreachable => {
+            Failure::Unreachable
+        }
+        RpcError::PortClosed | RpcError::Aborted => Failure::Aborted,
+        _ => Failure::Other,
+    }
+}
