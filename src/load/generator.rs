@@ -211,7 +211,8 @@ impl Totals {
         self.measured_to.since(self.measured_from)
     }
 
-    /// Adds those of another generator of the same run.
+    /// Adds those of another generator of the same run. Start from those of the first, not from the
+    /// default, whose measured time begins at zero.
     pub fn merge(&mut self, other: &Self) {
         self.warm_up_sent += other.warm_up_sent;
         self.sent += other.sent;

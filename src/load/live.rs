@@ -1,7 +1,7 @@
 //! The line that is shown while a run goes on.
 
 use super::generator::Totals;
-use super::quantity::{show_count, show_ns, show_scaled};
+use super::quantity::{show_count, show_digits, show_ns, show_scaled};
 use super::recorder::Interval;
 use super::table::Style;
 use crate::time::Nanos;
@@ -66,7 +66,7 @@ impl Live {
         totals: &Totals,
     ) -> String {
         let per_second = |count: u64| count as f64 * 1e9 / length.0.max(1) as f64;
-        let bps = |bytes: u64| show_scaled(per_second(bytes) * 8.0);
+        let gbps = |bytes: u64| show_digits(per_second(bytes) * 8.0 / 1e9);
         let time = |q: f64| match interval.latency.len() {
             0 => "-".to_owned(),
             _ => show_ns(interval.latency.value_at_quantile(q) as f64),
@@ -74,11 +74,11 @@ impl Live {
         let failures = totals.failures() + totals.corrupted;
         let failed = format!("{} failed", show_count(failures));
         format!(
-            "{:>5.0} s {:>7}RPC/s  out {:>7}bps  in {:>7}bps  p50 {:>7}  p99 {:>7}  {:>5} open  {}",
+            "{:>4.0} s {:>7}RPC/s  Gbps {:>5} out {:>5} in  p50 {:>7}  p99 {:>7}  outstanding {}  {}",
             elapsed.0 as f64 / 1e9,
             show_scaled(per_second(interval.completed)),
-            bps(interval.request_bytes),
-            bps(interval.response_bytes),
+            gbps(interval.request_bytes),
+            gbps(interval.response_bytes),
             time(0.5),
             time(0.99),
             outstanding,
@@ -102,7 +102,7 @@ mod tests {
         interval
     }
 
-    const TEXT: &str = "   12 s  1.02 MRPC/s  out  8.16 Gbps  in   816 Mbps  p50 5.02 us  p99 9.92 us     32 open  0 failed";
+    const TEXT: &str = "  12 s  1.02 MRPC/s  Gbps  8.16 out 0.816 in  p50 5.02 us  p99 9.92 us  outstanding 32  0 failed";
 
     #[test]
     fn one_line_per_place() {

@@ -1,4 +1,46 @@
 //! Workloads, recording and reports of the load generator.
+//!
+//! What offers the load and what reports it, without the transport between them:
+//!
+//! - [`workload`]: how long messages are; [`arrival`]: when they are due; [`payload`]: what is in them.
+//! - [`generator`]: the client; says what is due and keeps the books.
+//! - [`classes`], [`slowdown`]: what latency is sorted by and compared with.
+//! - `recorder`, `report`, `live`: latency as it is recorded and shown (feature `cli`).
+//! - `windows`, `bench`: figures of a shared machine as ratios to a raw baseline (feature `cli`).
+//! - [`quantity`]: durations, sizes and rates as people write them.
+//!
+//! A client of a transport that answers at once:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use homa::load::arrival::Load;
+//! use homa::load::generator::{End, Generator, GeneratorConfig, Outcome};
+//! use homa::time::Nanos;
+//!
+//! let config = GeneratorConfig {
+//!     workload: Arc::new("w3".parse()?),
+//!     load: Load::Open { rate: "100k".parse()?, outstanding_max: 64 },
+//!     start: Nanos::ZERO,
+//!     warm_up: Nanos::from_ms(1),
+//!     end: End::After(Nanos::from_ms(10)),
+//!     drain: Nanos::from_ms(1),
+//!     destinations: 1,
+//! };
+//! let mut generator = Generator::new(config, 42);
+//! let mut now = Nanos::ZERO;
+//! while !generator.is_finished(now) {
+//!     while let Some(rpc) = generator.next(now) {
+//!         generator.on_sent(now, rpc.cookie);
+//!         let answer = Outcome::Response { size_bytes: rpc.size_bytes };
+//!         generator.on_done(now + Nanos::from_us(5), rpc.cookie, answer);
+//!     }
+//!     now = now + Nanos::from_us(1);
+//! }
+//! let totals = generator.finish(now);
+//! assert!(totals.sent > 800 && totals.completed == totals.sent);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 #[cfg(all(feature = "cli", feature = "dpdk"))]

@@ -16,7 +16,8 @@ pub enum Direction {
     Response,
 }
 
-/// Odd constants with well spread bits: the golden ratio, and the multiplier of MurmurHash3's finish.
+/// Odd constants with well spread bits: the golden ratio, and one of the multipliers with which
+/// MurmurHash3 finishes.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 const SPREAD: u64 = 0xFF51_AFD7_ED55_8CCD;
 
@@ -36,9 +37,13 @@ impl Pattern {
     }
 
     /// The eight bytes from offset `8 * index`, first byte lowest.
+    ///
+    /// Additions and shifts only, which every processor does for several words at once. Both steps are
+    /// one to one, so that the words of a message all differ.
     #[inline(always)]
     const fn word(self, index: u64) -> u64 {
-        mix(self.seed.wrapping_add(index.wrapping_mul(STEP)))
+        let x = self.seed.wrapping_add(index.wrapping_mul(STEP));
+        x ^ (x >> 29)
     }
 
     /// The byte at `offset`.
@@ -105,7 +110,7 @@ const fn head_len(offset: usize, len: usize) -> usize {
     if head < len { head } else { len }
 }
 
-#[inline(always)]
+/// Spreads every bit of `x`; one to one.
 const fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 32)).wrapping_mul(SPREAD);
     x ^ (x >> 29)

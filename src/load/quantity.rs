@@ -187,8 +187,8 @@ fn factor_of(prefix: &str) -> Option<f64> {
     })
 }
 
-/// Three significant digits, never an exponent: `0.0523`, `5.23`, `52.3`, `523`.
-fn three_digits(value: f64) -> String {
+/// Three significant digits from 1 up, three decimals below: `0.052`, `5.23`, `52.3`, `523`.
+pub fn show_digits(value: f64) -> String {
     let magnitude = value.abs();
     let decimals = match magnitude {
         m if m == 0.0 || m >= 99.95 => 0,
@@ -206,7 +206,7 @@ pub fn show_ns(ns: f64) -> String {
         n if n < 999_500_000.0 => (n / 1e6, "ms"),
         n => (n / 1e9, "s"),
     };
-    format!("{} {unit}", three_digits(scaled))
+    format!("{} {unit}", show_digits(scaled))
 }
 
 /// A number with a decimal prefix, three significant digits and a blank before the prefix: `1.02 M`.
@@ -219,17 +219,17 @@ pub fn show_scaled(value: f64) -> String {
         v if v < 999.5e9 => (v / 1e9, "G"),
         v => (v / 1e12, "T"),
     };
-    format!("{} {prefix}", three_digits(scaled))
+    format!("{} {prefix}", show_digits(scaled))
 }
 
 /// A size, exact below 10,000 bytes: `100 B`, `1,442 B`, `32.0 KB`, `1.00 MB`.
 pub fn show_bytes(bytes: f64) -> String {
     match bytes {
-        b if b < 999.5 && b.fract() != 0.0 => format!("{} B", three_digits(b)),
+        b if b < 999.5 && b.fract() != 0.0 => format!("{} B", show_digits(b)),
         b if b < 9_999.5 => format!("{} B", show_count(b.round() as u64)),
-        b if b < 999_500.0 => format!("{} KB", three_digits(b / 1e3)),
-        b if b < 999.5e6 => format!("{} MB", three_digits(b / 1e6)),
-        b => format!("{} GB", three_digits(b / 1e9)),
+        b if b < 999_500.0 => format!("{} KB", show_digits(b / 1e3)),
+        b if b < 999.5e6 => format!("{} MB", show_digits(b / 1e6)),
+        b => format!("{} GB", show_digits(b / 1e9)),
     }
 }
 
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn shown_with_three_digits() {
+    fn shown_with_show_digits() {
         for (ns, text) in [
             (0.0, "0 us"),
             (53.0, "0.053 us"),

@@ -1,7 +1,7 @@
 //! The result of a run: what is written as JSON, and what is shown at the end.
 //!
 //! A [`Report`] is everything a run has to say. It is a plain record, so that a report that was
-//! written as JSON can be read again and shown, merged or compared.
+//! written as JSON can be read again, shown and compared.
 //!
 //! # The JSON schema, version 1
 //!

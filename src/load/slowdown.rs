@@ -79,6 +79,8 @@ impl std::error::Error for IdleTimesError {}
 pub struct IdleTimes {
     /// Size and time in ns, sizes rising strictly.
     points: Box<[(u32, f64)]>,
+    /// `slopes[i]` is the rise in ns per byte from point i to the next.
+    slopes: Box<[f64]>,
 }
 
 impl IdleTimes {
@@ -98,7 +100,10 @@ impl IdleTimes {
         if points.iter().any(|point| !(point.1.is_finite() && point.1 > 0.0)) {
             return error("a time is not above zero");
         }
-        Ok(Self { points: points.into() })
+        let slope =
+            |pair: &[(u32, f64)]| (pair[1].1 - pair[0].1) / f64::from(pair[1].0 - pair[0].0);
+        let slopes = points.windows(2).map(slope).collect();
+        Ok(Self { points: points.into(), slopes })
     }
 
     /// Reads lines `size_bytes,idle_ns` after a line of column names, as [`Self::to_csv`] writes them.
@@ -133,16 +138,14 @@ impl IdleTimes {
     /// largest it goes on as between the last two.
     #[inline]
     pub fn at(&self, size_bytes: u32) -> f64 {
-        let points = &self.points;
-        let right = points.partition_point(|point| point.0 < size_bytes);
-        if right == 0 || points.len() == 1 {
-            return points[0].1;
+        let right = self.points.partition_point(|point| point.0 < size_bytes);
+        if right == 0 || self.slopes.is_empty() {
+            return self.points[0].1;
         }
-        let right = right.min(points.len() - 1);
-        let ((x0, y0), (x1, y1)) = (points[right - 1], points[right]);
-        let share = (f64::from(size_bytes) - f64::from(x0)) / f64::from(x1 - x0);
+        let left = (right - 1).min(self.slopes.len() - 1);
+        let (size, ns) = self.points[left];
         // A table that falls towards its end must not be followed below zero.
-        (y0 + share * (y1 - y0)).max(1.0)
+        (ns + f64::from(size_bytes - size) * self.slopes[left]).max(1.0)
     }
 }
 

@@ -80,7 +80,8 @@ fn report() -> Report {
         ..RunConfig::new(&config, 2, 42)
     };
     let machine = Machine { cpu: "Test CPU".to_owned(), cores: 2, kernel: "6.1.0-test".to_owned() };
-    let counters = BTreeMap::from([("resends_sent".to_owned(), 17)]);
+    let counters = [("resends_sent", 17), ("busy_sent", 0), ("rx_missed", 1_234)];
+    let counters = counters.map(|(name, count)| (name.to_owned(), count)).into();
     Report::new(run, machine, &totals, &recorder, counters)
 }
 

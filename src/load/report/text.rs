@@ -71,7 +71,14 @@ impl Report {
         text += &field(style, "RPCs", &rpcs);
         text += &field(style, "trouble", &trouble(totals, style));
         text += &field(style, "rate", &rate);
-        text + &field(style, "plan", &plan)
+        text += &field(style, "plan", &plan);
+        let counters = self.counters.iter().filter(|(_, count)| **count > 0);
+        let counters: Vec<String> =
+            counters.map(|(name, count)| format!("{name} {}", show_count(*count))).collect();
+        if !counters.is_empty() {
+            text += &field(style, "counters", &counters.join(", "));
+        }
+        text
     }
 
     fn latency_text(&self, style: Style) -> String {
