@@ -48,6 +48,8 @@ pub struct NodeConfig {
     pub link_timeout: Duration,
     /// How long RPCs under way may take to end when the node stops.
     pub drain: Duration,
+    /// Fraction of received packets to drop, to see the protocol recover. 0 in normal life.
+    pub drop_fraction: f64,
     /// DPDK's runtime directory; must differ between processes.
     pub file_prefix: String,
 }
@@ -71,6 +73,7 @@ impl NodeConfig {
             descriptors: 1024,
             link_timeout: Duration::from_secs(10),
             drain: Duration::from_millis(200),
+            drop_fraction: 0.0,
             file_prefix: format!("homa-{}", std::process::id()),
         }
     }

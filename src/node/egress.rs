@@ -96,7 +96,6 @@ impl Egress {
         }
     }
 
-
     /// Forgets everything on the way, for an orderly end.
     pub(super) fn clear(&mut self) {
         self.unresolved.clear();
@@ -217,10 +216,11 @@ impl TxSink<Outgoing> for Sink<'_> {
         let link_len = path.header_len();
         let payload_len = (range.end - range.start) as usize;
         let egress = &mut *self.egress;
-        let frame = message.packet(range, link_len + DATA_HEADER_LEN, &mut egress.cache, |header| {
-            path.write(header, priority, DATA_HEADER_LEN + payload_len);
-            packet.emit(&mut header[link_len..]);
-        });
+        let frame =
+            message.packet(range, link_len + DATA_HEADER_LEN, &mut egress.cache, |header| {
+                path.write(header, priority, DATA_HEADER_LEN + payload_len);
+                packet.emit(&mut header[link_len..]);
+            });
         match frame {
             // The transport asked for room first.
             Some(frame) => drop(egress.burst.push_shared(frame)),

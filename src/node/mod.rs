@@ -45,6 +45,7 @@ struct ShardConfig {
     idle: IdlePolicy,
     cpus: usize,
     drain_ns: u64,
+    drop_fraction: f64,
 }
 
 /// Why a node does not start, or did not end well.
@@ -100,7 +101,8 @@ impl From<dpdk::Error> for NodeError {
     }
 }
 
-/// A started port, ready to run. One per process, because DPDK starts once.
+/// A started port, ready to run: [`Node::start`], [`Node::run`], [`Node::close`]. One per process,
+/// because DPDK starts once.
 #[derive(Debug)]
 pub struct Node {
     shard: ShardConfig,
@@ -155,6 +157,7 @@ impl Node {
             idle: config.idle,
             cpus,
             drain_ns: config.drain.as_nanos() as u64,
+            drop_fraction: config.drop_fraction,
         };
         shard.transport.validate().map_err(NodeError::Transport)?;
         shard.net.validate().map_err(NodeError::Net)?;
@@ -194,21 +197,20 @@ impl Node {
     }
 
     /// Runs until an application calls [`Cx::stop`] or the stop flag is set. `make_app` builds the
-    /// application on its shard's thread.
+    /// application on its shard's thread. Once in the life of a node.
     ///
     /// # Errors
-    /// When the link does not come up, the application panics, or buffers were not given back at
-    /// the end.
+    /// When the link does not come up, the application panics, or the node has run before.
     pub fn run<A: App>(
-        mut self,
+        &mut self,
         make_app: impl FnOnce(&mut Cx<'_>) -> A + Send,
     ) -> Result<ShardReport, NodeError> {
         if !self.port.wait_for_link(self.link_timeout)? && !self.stop.load(Ordering::Relaxed) {
-            return Err(NodeError::NoLink(self.device));
+            return Err(NodeError::NoLink(self.device.clone()));
         }
         let taken = (self.port.take_rx_queue(0), self.port.take_tx_queue(0));
         let (Some(rx), Some(tx)) = taken else {
-            return Err(NodeError::Config(format!("{} has no queue", self.device)));
+            return Err(NodeError::Config(format!("{}: the node has run before", self.device)));
         };
         let parts = ShardParts {
             config: &self.shard,
@@ -220,7 +222,7 @@ impl Node {
             stop: &self.stop,
         };
         let (eal, cpu) = (&self.eal, self.cpu);
-        let result = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let shard = move || {
                 let lcore = eal.register_lcore_thread(Some(cpu))?;
                 let report = Shard::new(parts, make_app)?.run();
@@ -234,15 +236,14 @@ impl Node {
                 }),
                 Err(error) => Err(NodeError::Config(format!("no thread for the shard: {error}"))),
             }
-        });
-        let closed = self.close();
-        let report = result?;
-        closed?;
-        Ok(report)
+        })
     }
 
-    /// Closes the port and checks that every packet buffer has come back.
-    fn close(self) -> Result<(), NodeError> {
+    /// Closes the port, checks that every packet buffer has come back, and shuts DPDK down.
+    ///
+    /// # Errors
+    /// When buffers were not given back.
+    pub fn close(self) -> Result<(), NodeError> {
         self.port.close()?;
         let (rx_mbufs, tx_mbufs) = (self.rx_pool.in_use(), self.tx_pool.in_use());
         if rx_mbufs + tx_mbufs > 0 {

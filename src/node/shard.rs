@@ -62,6 +62,7 @@ pub(super) struct Shard<'a, A> {
     last_turn: Nanos,
     next_stack: Nanos,
     drain: Nanos,
+    loss: Loss,
     published: &'a Published,
     stop: &'a AtomicBool,
 }
@@ -86,8 +87,7 @@ impl<'a, A: App> Shard<'a, A> {
             stop: false,
         };
         let now = parts.clock.now();
-        let mut cx =
-            Cx { now, transport: &mut transport, egress: &mut egress, state: &mut state };
+        let mut cx = Cx { now, transport: &mut transport, egress: &mut egress, state: &mut state };
         let app = make_app(&mut cx);
         Ok(Self {
             app,
@@ -106,6 +106,7 @@ impl<'a, A: App> Shard<'a, A> {
             last_turn: now,
             next_stack: now,
             drain: Nanos(config.drain_ns),
+            loss: Loss::new(config.drop_fraction),
             published: parts.published,
             stop: parts.stop,
         })
@@ -214,6 +215,10 @@ impl<'a, A: App> Shard<'a, A> {
         self.stats.full_bursts += u64::from(received == RX_BURST);
         while let Some(mbuf) = self.rx_burst.next() {
             self.stats.rx_bytes += mbuf.packet_len() as u64;
+            if self.loss.strikes() {
+                self.stats.rx_dropped_on_purpose += 1;
+                continue;
+            }
             if mbuf.segment_count() == 1 {
                 self.input(now, mbuf);
             } else {
@@ -396,6 +401,31 @@ impl<'a, A: App> Shard<'a, A> {
         self.stats.tx_no_path = egress.no_path;
         self.stats.tx_unresolved = egress.unresolved_dropped;
         self.stats.tx_unsendable = self.tx.unsendable();
+    }
+}
+
+/// Drops received packets at random on request, so that recovery can be seen at work.
+struct Loss {
+    /// Strikes when a random 32-bit number is below; 0 for never.
+    threshold: u32,
+    random: u64,
+}
+
+impl Loss {
+    fn new(fraction: f64) -> Self {
+        Self { threshold: (fraction * f64::from(u32::MAX)) as u32, random: 0x9E37_79B9_7F4A_7C15 }
+    }
+
+    #[inline]
+    fn strikes(&mut self) -> bool {
+        self.threshold > 0 && self.draw() < self.threshold
+    }
+
+    fn draw(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 32) as u32
     }
 }
 

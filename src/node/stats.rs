@@ -59,6 +59,8 @@ shard_stats! {
     malformed,
     /// Received packets of several segments that had to be copied.
     rx_copied,
+    /// Received packets dropped because `NodeConfig::drop_fraction` says so.
+    rx_dropped_on_purpose,
     /// Packets not sent: no mbuf.
     tx_no_mbuf,
     /// Packets not sent: no way to the destination.

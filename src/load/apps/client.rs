@@ -130,8 +130,7 @@ impl ClientApp {
     /// Starts one call; says whether the node took it.
     fn send(&self, cx: &mut Cx<'_>, planned: Planned) -> bool {
         let (host, port) = self.servers[planned.destination as usize % self.servers.len()];
-        let pattern =
-            self.verify.then(|| Pattern::new(cx.next_rpc_id().0, Direction::Request));
+        let pattern = self.verify.then(|| Pattern::new(cx.next_rpc_id().0, Direction::Request));
         let Ok(request) = message(cx, planned.size_bytes, pattern) else { return false };
         cx.call(host, port, request, planned.cookie).is_ok()
     }
@@ -191,7 +190,8 @@ impl App for ClientApp {
             Ok(response) => response.cookie,
             Err(failed) => failed.cookie,
         };
-        let request_bytes = self.generator.as_ref().and_then(|generator| generator.request_bytes(cookie));
+        let request_bytes =
+            self.generator.as_ref().and_then(|generator| generator.request_bytes(cookie));
         let outcome = match &response {
             Ok(response) => self.outcome(response, request_bytes.unwrap_or(0)),
             Err(failed) => Outcome::Failed(failure(failed.error)),
@@ -208,7 +208,8 @@ impl App for ClientApp {
     fn on_poll(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now();
         for _ in 0..CALLS_PER_TURN {
-            let Some(planned) = self.generator.as_mut().and_then(|generator| generator.next(now)) else {
+            let Some(planned) = self.generator.as_mut().and_then(|generator| generator.next(now))
+            else {
                 break;
             };
             let sent = self.send(cx, planned);

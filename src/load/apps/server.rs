@@ -54,14 +54,15 @@ impl ServerApp {
     }
 
     fn respond(&mut self, cx: &mut Cx<'_>, responder: Responder, bytes: u32) {
-        let pattern =
-            self.config.verify.then(|| Pattern::new(responder.id.0, Direction::Response));
+        let pattern = self.config.verify.then(|| Pattern::new(responder.id.0, Direction::Response));
         match message(cx, bytes, pattern) {
             Ok(response) => {
                 self.counts.refused += u64::from(responder.reply(cx, response).is_err());
             }
             // All buffers are under way: some will be back soon.
-            Err(_) if self.waiting.len() < WAITING_MAX => self.waiting.push_back((responder, bytes)),
+            Err(_) if self.waiting.len() < WAITING_MAX => {
+                self.waiting.push_back((responder, bytes))
+            }
             Err(_) => self.counts.refused += 1,
         }
     }

@@ -1,0 +1,265 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use homa::dpdk::DeviceSpec;
+use homa::load::apps::ResponseKind;
+use homa::load::quantity::{Rate, parse_duration, parse_size};
+use homa::load::workload::Workload;
+use homa::net::MacAddr;
+use homa::node::IdlePolicy;
+use homa::time::Nanos;
+use homa::wire::HomaPort;
+
+/// Load generator and benchmark for Homa over DPDK
+#[derive(Debug, Parser)]
+#[command(name = "homa-load", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer requests until SIGINT or SIGTERM
+    Server(ServerArgs),
+    /// Send requests to servers and report
+    Client(ClientArgs),
+    /// Run server and client as two processes on two cores over memif, and report
+    Local(LocalArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NodeArgs {
+    /// The port: memif:PATH,role=server|client  tap:NAME  af_packet:IF  af_xdp:IF  pci:ADDRESS
+    /// ring  null  pcap:...
+    #[arg(long, value_name = "PORT")]
+    pub(crate) device: DeviceSpec,
+    /// Our address and the length of the network's prefix, such as 10.0.0.1/24
+    #[arg(long, value_name = "ADDR/LEN")]
+    pub(crate) ip: Subnet,
+    /// Router to other networks
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) gateway: Option<Ipv4Addr>,
+    /// 802.1Q VLAN of all frames
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub(crate) vlan: Option<u16>,
+    /// A host that need not be asked for its hardware address; repeatable
+    #[arg(long = "neighbor", value_name = "ADDR=MAC")]
+    pub(crate) neighbors: Vec<Neighbor>,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct MachineArgs {
+    /// Bytes of an IP packet
+    #[arg(long, value_name = "BYTES", default_value_t = 1500,
+          value_parser = clap::value_parser!(u16).range(576..=9600))]
+    pub(crate) mtu: u16,
+    /// Speed of the link in Gbps, to pace by; without it hardware is asked and software ports are not
+    /// paced
+    #[arg(long, value_name = "GBPS", value_parser = positive)]
+    pub(crate) link_gbps: Option<f64>,
+    /// CPU to run on; the first allowed one by default
+    #[arg(long, value_name = "CPU")]
+    pub(crate) cpu: Option<usize>,
+    /// When there is nothing to do: auto, spin, pause, yield or sleep
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) idle: IdlePolicy,
+    /// Use hugepages or fail
+    #[arg(long, conflicts_with = "no_huge")]
+    pub(crate) huge: bool,
+    /// Do without hugepages
+    #[arg(long)]
+    pub(crate) no_huge: bool,
+    /// Memory for packet buffers in MB
+    #[arg(long, value_name = "MB", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub(crate) memory_mb: u32,
+    /// Drop this percentage of received packets, to see the protocol recover
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    pub(crate) drop_percent: f64,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Homa port of echoes; short responses are on the next one
+    #[arg(long, value_name = "PORT", default_value = "4000", value_parser = port)]
+    pub(crate) port: HomaPort,
+    /// Do not check requests, do not fill responses
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// Write what was served to FILE as JSON at the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Started by another homa-load: end when standard input does
+    #[arg(long, hide = true)]
+    pub(crate) child: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LoadArgs {
+    /// Message sizes: w1 to w5, another built-in name, a size such as 100 or 32KB, or a CDF file
+    #[arg(long, value_name = "SIZES", default_value = "w4", value_parser = workload)]
+    pub(crate) workload: Workload,
+    /// Closed loop: this many RPCs outstanding at all times (the default, with 8)
+    #[arg(long, value_name = "N", group = "rate", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) outstanding: Option<u32>,
+    /// Open loop: requests arrive at random, with this much payload per second in Gbps
+    #[arg(long, value_name = "GBPS", group = "rate", value_parser = positive)]
+    pub(crate) gbps: Option<f64>,
+    /// Open loop: requests arrive at random, this many per second
+    #[arg(long, value_name = "RATE", group = "rate", value_parser = count)]
+    pub(crate) rps: Option<f64>,
+    /// Open loop: RPCs outstanding at most; what is due beyond that waits, and its clock runs
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) outstanding_max: u32,
+    /// echo: the response is as long as the request; short: 100 bytes
+    #[arg(long, value_name = "KIND", default_value = "echo")]
+    pub(crate) response: ResponseKind,
+    /// Measure for this long
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(crate) duration: Nanos,
+    /// Measure this many RPCs, however long it takes
+    #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = whole_count)]
+    pub(crate) count: Option<u64>,
+    /// Time before measuring begins
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
+    pub(crate) warm_up: Nanos,
+    /// Do not fill requests, do not check responses
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// Seed of sizes and arrival times
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write the report to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClientArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// A server, ADDR or ADDR:PORT; repeatable
+    #[arg(long = "server", value_name = "ADDR[:PORT]", required = true)]
+    pub(crate) servers: Vec<Server>,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LocalArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// What lies between the two processes
+    #[arg(long, value_enum, default_value_t = Wire::Memif)]
+    pub(crate) wire: Wire,
+}
+
+/// What connects the two processes of `homa-load local`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wire {
+    /// Shared memory
+    Memif,
+}
+
+/// An address with the length of its network's prefix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subnet {
+    pub(crate) addr: Ipv4Addr,
+    pub(crate) prefix_len: u8,
+}
+
+impl FromStr for Subnet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (addr, len) = text.split_once('/').unwrap_or((text, "24"));
+        let addr = addr.parse().map_err(|_| format!("'{addr}' is not an IPv4 address"))?;
+        let prefix_len = len
+            .parse()
+            .ok()
+            .filter(|len| (1..=32).contains(len))
+            .ok_or_else(|| format!("'{len}' is not the length of a prefix: use 1 to 32"))?;
+        Ok(Self { addr, prefix_len })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neighbor(pub(crate) IpAddr, pub(crate) MacAddr);
+
+impl FromStr for Neighbor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (addr, mac) = text
+            .split_once('=')
+            .ok_or("write it as ADDR=MAC, such as 10.0.0.2=02:00:00:00:00:02")?;
+        let addr = addr.parse().map_err(|_| format!("'{addr}' is not an IP address"))?;
+        let mac = mac.parse().map_err(|error| format!("'{mac}': {error}"))?;
+        Ok(Self(addr, mac))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server(pub(crate) IpAddr, pub(crate) HomaPort);
+
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (addr, base) = text.split_once(':').unwrap_or((text, "4000"));
+        let addr =
+            addr.parse::<Ipv4Addr>().map_err(|_| format!("'{addr}' is not an IPv4 address"))?;
+        Ok(Self(addr.into(), port(base)?))
+    }
+}
+
+fn port(text: &str) -> Result<HomaPort, String> {
+    // The port after it is used too.
+    let number = text.parse().ok().filter(|port| (1..=32_766).contains(port));
+    number.map(HomaPort).ok_or_else(|| "a server port is a number from 1 to 32766".to_owned())
+}
+
+fn workload(text: &str) -> Result<Workload, String> {
+    let workload: Workload = text.parse().map_err(|error| format!("{error}"))?;
+    let max = homa::load::workload::MESSAGE_BYTES_MAX;
+    workload.cut_at(max).map_err(|error| error.to_string())
+}
+
+fn duration(text: &str) -> Result<Nanos, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
+    value.ok_or_else(|| "a number above 0 is needed".to_owned())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.0..=90.0).contains(value));
+    value.ok_or_else(|| "a percentage from 0 to 90 is needed".to_owned())
+}
+
+fn whole_count(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.to_string()).and_then(|count| match count {
+        0 => Err("at least 1 is needed".to_owned()),
+        count => Ok(count),
+    })
+}
+
+fn count(text: &str) -> Result<f64, String> {
+    match text.parse::<Rate>() {
+        Ok(Rate::Rps(rps)) => Ok(rps),
+        _ => positive(text),
+    }
+}

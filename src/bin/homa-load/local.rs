@@ -1,0 +1,179 @@
+//! `homa-load local`: server and client as two processes over memif, with no other set-up.
+
+use std::error::Error;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use homa::dpdk::{DeviceSpec, allowed_cpus};
+use homa::node::{Node, NodeConfig};
+use homa::wire::HomaPort;
+
+use crate::args::{LocalArgs, MachineArgs};
+use crate::server::ServerReport;
+use crate::{apply_machine, client, explain};
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const PREFIX_LEN: u8 = 24;
+const PORT: HomaPort = HomaPort(4000);
+/// How long the server may take to start, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let cpus = allowed_cpus();
+    let client_cpu = args.machine.cpu.or(cpus.first().copied()).unwrap_or(0);
+    let server_cpu = cpus.iter().copied().find(|&cpu| cpu != client_cpu).unwrap_or(client_cpu);
+    if client_cpu == server_cpu {
+        log::warn!("one CPU for client and server: times will be those of the scheduler");
+    }
+    let directory = Directory::new()?;
+    let socket = directory.0.join("memif.sock");
+    let server_json = directory.0.join("server.json");
+    let mut server = Server::start(args, &socket, &server_json, server_cpu)?;
+    server.wait_until_ready(&socket)?;
+    let device: DeviceSpec = format!("memif:{},role=client", socket.display()).parse()?;
+    let mut config = NodeConfig::new(device.clone(), CLIENT, PREFIX_LEN);
+    apply_machine(&mut config, &args.machine);
+    config.cpu = Some(client_cpu);
+    if client_cpu == server_cpu {
+        config.idle = homa::node::IdlePolicy::Yield;
+    }
+    let mut node = Node::start(&config).map_err(explain)?;
+    let memory = if node.eal().has_hugepages() { "hugepages" } else { "no hugepages" };
+    let title = "homa-load local: two processes over memif";
+    let port = format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu);
+    let ran = client::load(&mut node, &args.load, vec![(SERVER.into(), PORT)], title, &port);
+    // The side that polls must not be there when the other takes the shared memory away: the server
+    // goes first, while nobody polls here.
+    let ended = server.end();
+    let closed = node.close();
+    let report = ran?;
+    ended?;
+    let served: ServerReport = serde_json::from_slice(&std::fs::read(&server_json)?)?;
+    let code = client::finish(&args.load, report, |report| {
+        report.totals.corrupted += served.counts.corrupted;
+        for (name, value) in served.counters {
+            report.counters.insert(format!("server_{name}"), value);
+        }
+    })?;
+    closed.map_err(explain)?;
+    Ok(code)
+}
+
+/// A directory of our own for socket and files, removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("homa-load-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The server process; ended when dropped.
+struct Server {
+    child: Child,
+}
+
+impl Server {
+    fn start(
+        args: &LocalArgs,
+        socket: &Path,
+        json: &Path,
+        cpu: usize,
+    ) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("server")
+            .arg("--child")
+            .arg(format!("--device=memif:{},role=server", socket.display()))
+            .arg(format!("--ip={SERVER}/{PREFIX_LEN}"))
+            .arg(format!("--port={PORT}"))
+            .arg(format!("--cpu={cpu}"))
+            .arg("--json")
+            .arg(json)
+            .args(machine_args(&args.machine));
+        if args.machine.cpu == Some(cpu) || allowed_cpus().len() == 1 {
+            command.arg("--idle=yield");
+        }
+        if args.load.no_verify {
+            command.arg("--no-verify");
+        }
+        // A process group of its own: Ctrl-C is for the client, which then ends the server.
+        let child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        Ok(Self { child })
+    }
+
+    /// The server listens when its socket is there.
+    fn wait_until_ready(&mut self, socket: &Path) -> Result<(), Box<dyn Error>> {
+        let give_up = Instant::now() + PATIENCE;
+        while !socket.exists() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("the server process ended at its start ({status})").into());
+            }
+            if Instant::now() > give_up {
+                return Err(format!("the server did not start within {PATIENCE:?}").into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Ends the server by closing its standard input, and waits for it.
+    fn end(&mut self) -> Result<(), Box<dyn Error>> {
+        drop(self.child.stdin.take());
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(format!("the server process failed ({status})").into())
+                };
+            }
+            if Instant::now() > give_up {
+                return Err(format!("the server did not end within {PATIENCE:?}").into());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.end().is_err() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The options that both processes share, for the command line of the second.
+fn machine_args(args: &MachineArgs) -> Vec<String> {
+    let mut list = vec![
+        format!("--mtu={}", args.mtu),
+        format!("--memory-mb={}", args.memory_mb),
+        format!("--drop-percent={}", args.drop_percent),
+    ];
+    if let Some(gbps) = args.link_gbps {
+        list.push(format!("--link-gbps={gbps}"));
+    }
+    if args.huge {
+        list.push("--huge".to_owned());
+    }
+    if args.no_huge {
+        list.push("--no-huge".to_owned());
+    }
+    list
+}

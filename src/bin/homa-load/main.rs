@@ -1,0 +1,88 @@
+//! `homa-load`: load generator and benchmark for Homa over DPDK. Argument parsing and wiring only.
+
+mod args;
+mod client;
+mod local;
+mod server;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use homa::dpdk::Hugepages;
+use homa::load::table::Style;
+use homa::node::{NodeConfig, NodeError};
+
+use args::{Cli, Command, MachineArgs, NodeArgs};
+
+/// Exit code for wrong arguments.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            eprintln!("{}", one_line(&error.to_string()));
+            return ExitCode::from(USAGE);
+        }
+        Err(help) => {
+            print!("{help}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let result = match cli.command {
+        Command::Server(args) => server::run(&args),
+        Command::Client(args) => client::run(&args),
+        Command::Local(args) => local::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The first paragraph of a message of clap, in one line.
+fn one_line(message: &str) -> String {
+    let first = message.split("\n\n").next().unwrap_or(message);
+    let words: Vec<&str> = first.split_whitespace().collect();
+    words.join(" ") + " (--help tells more)"
+}
+
+/// How to write tables on standard output.
+fn style() -> Style {
+    let no_color = std::env::var("NO_COLOR").ok();
+    Style::new(std::io::stdout().is_terminal(), no_color.as_deref())
+}
+
+/// The settings that `server` and `client` have in common.
+fn node_config(args: &NodeArgs) -> NodeConfig {
+    let mut config = NodeConfig::new(args.device.clone(), args.ip.addr, args.ip.prefix_len);
+    config.net.gateway = args.gateway;
+    config.net.vlan = args.vlan;
+    config.net.static_neighbors = args.neighbors.iter().map(|n| (n.0, n.1)).collect();
+    apply_machine(&mut config, &args.machine);
+    config
+}
+
+fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) {
+    config.mtu = args.mtu;
+    config.link_bps = args.link_gbps.map(|gbps| (gbps * 1e9) as u64);
+    config.cpu = args.cpu;
+    config.idle = args.idle;
+    config.memory_mb = args.memory_mb;
+    config.drop_fraction = args.drop_percent / 100.0;
+    config.hugepages = match (args.huge, args.no_huge) {
+        (true, _) => Hugepages::Require,
+        (_, true) => Hugepages::Never,
+        _ => Hugepages::Auto,
+    };
+}
+
+/// Adds what to do to errors of the set-up.
+fn explain(error: NodeError) -> Box<dyn std::error::Error> {
+    Box::new(error)
+}
