@@ -105,6 +105,19 @@ fn incoming_negative_or_huge_takes_no_more_of_the_budget_than_unscheduled_bytes(
     }
 }
 
+/// What a liar announces must not come onto the account together with a later grant.
+#[test]
+fn a_grant_counts_only_what_it_grants() {
+    let mut solo = Solo::new(config());
+    solo.from_client(ID, data_with(0..100, 1_000_000, |data| data.incoming = 900_000));
+    solo.from_client(RpcId(0x9000), data(0..100, 900_000));
+    solo.pass_time(solo.now + Nanos::from_ms(4));
+    assert!(solo.shard.metrics().fifo_grant_bytes > 0);
+    let budget = u64::from(solo.shard.config().incoming_max_bytes);
+    let incoming = solo.shard.occupancy().incoming_bytes;
+    assert!(incoming <= budget, "{incoming} of {budget}");
+}
+
 #[test]
 fn payload_outside_the_message_starts_no_request() {
     for range in [LENGTH..LENGTH + 10, LENGTH - 5..LENGTH + 5, 0..LENGTH + 1] {
