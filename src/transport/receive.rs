@@ -147,6 +147,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 self.fail_client(now, index, RpcError::BadResponseLength(data.message_length));
                 return;
             }
+            if !in_range(data, data.message_length, payload.len()) {
+                // Believed, it would leave the RPC waiting for nothing, without a timer.
+                self.metrics.bad_range += 1;
+                return;
+            }
             rpc.state = State::ClientIncoming;
             rpc.inbound = Some(Inbound::new(data.message_length, now));
             self.cutoffs.count(data.message_length);

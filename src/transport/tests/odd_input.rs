@@ -142,6 +142,22 @@ fn payload_outside_the_message_is_dropped() {
     assert_eq!(solo.request().1.to_vec(), pattern(LENGTH as usize, SEED));
 }
 
+/// Nothing of a first response packet is believed if its range is wrong: or the RPC would wait for
+/// a message of which nothing is announced, without a timer.
+#[test]
+fn a_first_response_outside_its_message_does_not_stop_recovery() {
+    let mut solo = Solo::new(config());
+    let (_, id) = solo.call(100, 8);
+    solo.sent();
+    solo.from_server(id, data_with(0..10, 1_000, |data| (data.offset, data.incoming) = (2_000, 0)));
+    assert_eq!(solo.shard.metrics().bad_range, 1);
+    assert_eq!(solo.state(id), Some(State::ClientOutgoing));
+    let frames = solo.pass_time(solo.now + Nanos::from_ms(6));
+    assert_eq!(briefs(&frames), ["RESEND 0..all prio=7 @7"]);
+    solo.pass_time(solo.now + Nanos::from_ms(100));
+    assert_eq!(solo.events().len(), 1, "times out");
+}
+
 #[test]
 fn data_without_payload_announces_and_opens_no_gap() {
     let mut solo = Solo::new(config());
