@@ -163,6 +163,8 @@ pub(crate) struct Pair {
     pub(crate) faults: Faults,
     /// Losses that a test chooses.
     pub(crate) lose: Option<Lose>,
+    /// Hosts report closed ports.
+    pub(crate) icmp: bool,
     /// Payload bytes of full packets.
     pub(crate) segment: u32,
     /// Packets that the NIC takes at a time.
@@ -200,6 +202,7 @@ impl Pair {
             ports: [port, SERVICE],
             faults: Faults::default(),
             lose: None,
+            icmp: true,
             segment: SEGMENT,
             room: 64,
             in_flight: BTreeMap::new(),
@@ -309,8 +312,12 @@ impl Pair {
                 break;
             }
             let (to, frame) = entry.remove();
-            let from = ADDRESSES[1 - to];
-            self.shards[to].on_packet(self.now, from, &frame.packet, frame.payload);
+            let (from, header) = (ADDRESSES[1 - to], frame.packet.header);
+            let outcome = self.shards[to].on_packet(self.now, from, &frame.packet, frame.payload);
+            if outcome == Outcome::PortUnreachable && self.icmp {
+                let what = Unreachable::Port { local: header.sport, remote: header.dport };
+                self.shards[1 - to].on_unreachable(self.now, ADDRESSES[to], what);
+            }
         }
         for shard in &mut self.shards {
             let announced = shard.occupancy().incoming_bytes;
@@ -332,9 +339,6 @@ impl Pair {
         let until = self.now + duration;
         let mut kept = VecDeque::new();
         loop {
-            let more = self.step(until);
-            self.drain(0);
-            self.drain(1);
             while let Some(request) = self.requests.pop_front() {
                 match service(&request.message) {
                     // Refused if the client has given up in the meantime.
@@ -342,9 +346,10 @@ impl Pair {
                     None => kept.push_back(request),
                 }
             }
-            if !more {
-                self.drain(0);
-                self.drain(1);
+            let more = self.step(until);
+            self.drain(0);
+            self.drain(1);
+            if !more && self.requests.is_empty() {
                 break;
             }
         }

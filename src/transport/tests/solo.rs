@@ -118,7 +118,10 @@ impl Solo {
     /// Runs the timers up to `until`, with all that is sent in between.
     pub(super) fn pass_time(&mut self, until: Nanos) -> Vec<Frame> {
         let mut frames = self.sent();
+        let mut turns = 0;
         while let Some(next) = self.shard.next_deadline(self.now).filter(|next| *next <= until) {
+            turns += 1;
+            assert!(turns < 1_000_000, "a deadline at {next} that nothing meets");
             self.now = self.now.max(next);
             self.shard.on_timer(self.now);
             frames.extend(self.sent());
