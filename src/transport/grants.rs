@@ -235,7 +235,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let Some(inbound) = rpc.inbound.as_mut() else { return };
         let before = inbound.incoming();
         inbound.granted += bytes;
-        inbound.budgeted = inbound.granted;
+        // Not all of `granted`: what the sender announced beyond our limit stays off the account.
+        let counted = inbound.budgeted.max(inbound.reassembly.received()) + bytes;
+        inbound.budgeted = counted.min(inbound.granted);
         let (offset, after) = (inbound.granted, inbound.incoming());
         let done = !inbound.needs_grants();
         self.grants.adjust(before, after);

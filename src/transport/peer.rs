@@ -19,6 +19,8 @@ const ACKS_MAX: usize = 5;
 const EVICTION_STEPS: u32 = 64;
 /// CUTOFFS go to a peer at most once in this time.
 const CUTOFFS_INTERVAL: Nanos = Nanos::from_ms(1);
+/// The limit on RESENDs and NEED_ACKs counts them over this time.
+pub(super) const PROBE_WINDOW: Nanos = Nanos::from_ms(1);
 
 /// An ack not sent yet, with what an ACK packet of its own needs.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +136,7 @@ impl Peer {
 
     /// Whether another RESEND or NEED_ACK may go to this peer in this millisecond; counts it.
     pub(super) fn take_probe(&mut self, now: Nanos, max: u32) -> bool {
-        let window = now.0 / 1_000_000;
+        let window = now.0 / PROBE_WINDOW.0;
         if window != self.probe_window {
             (self.probe_window, self.probes) = (window, 0);
         }

@@ -100,7 +100,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             (Body::RpcUnknown, Some(index)) => self.restart(index),
             (Body::Cutoffs(cutoffs), _) => self.on_cutoffs(received, cutoffs),
-            (Body::NeedAck, Some(index)) => self.request_resend(now, index),
+            (Body::NeedAck, Some(index)) => {
+                self.request_resend(now, index);
+            }
             (Body::NeedAck, None) => {
                 if let Some(peer) = self.peers.find_or_insert(received.src, now) {
                     let records = self.peers.get_mut(peer).map(|peer| peer.take_acks());
@@ -145,6 +147,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 // Waiting for a good one would leave the RPC to hang (reference-gaps.md G7).
                 self.metrics.bad_length += 1;
                 self.fail_client(now, index, RpcError::BadResponseLength(data.message_length));
+                return;
+            }
+            if !in_range(data, data.message_length, payload.len()) {
+                // Believed, it would leave the RPC waiting for nothing, without a timer.
+                self.metrics.bad_range += 1;
                 return;
             }
             rpc.state = State::ClientIncoming;
@@ -414,24 +421,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         let (after, key) = (inbound.incoming(), inbound.key());
         let complete = inbound.reassembly.is_complete();
-        let mut recover = false;
-        if inbound.reassembly.gap_count() == 0 || gap_recovery == Nanos::ZERO {
-            inbound.gap_due = None;
-        } else if let Some(due) = inbound.gap_due {
-            recover = now >= due;
-            if recover {
-                // Give the answer time before asking again.
-                inbound.gap_due = Some(now + gap_recovery + gap_recovery);
-            }
-        } else {
-            inbound.gap_due = Some(now + gap_recovery);
-        }
+        let recover = inbound.gaps_due(now, gap_recovery);
         self.grants.adjust(before, after);
         if needs_grants {
             self.grants.set(&mut self.peers, peer, index, key);
         }
-        if recover {
-            self.recover_gaps(now, index);
+        if let Some(below) = recover {
+            self.recover_gaps(now, index, below);
         }
         complete
     }

@@ -340,7 +340,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     fn message_sent(&mut self, now: Nanos, index: u32) {
         let now = self.timer_time(now);
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
-        rpc.quiet_since = now;
+        // Starting again because of RPC_UNKNOWN does not break the silence (protocol.md section
+        // 13.4): a server that never accepts the request must not hold us for ever.
+        if !rpc.outbound.as_ref().is_some_and(|outbound| outbound.restarted) {
+            rpc.quiet_since = now;
+        }
         let wait_ns = match rpc.state {
             State::ServerOutgoing => self.config.need_ack_after_ns,
             _ => self.config.resend_after_ns,
