@@ -5,6 +5,8 @@ use core::fmt;
 
 use crate::wire::NUM_PRIORITIES;
 
+use super::RPCS_MAX;
+
 /// Everything that can be set. Build it with `Config { .., ..Config::default() }`; [`Config::validate`]
 /// is called by [`Transport::new`](super::Transport::new). Immutable afterwards.
 #[derive(Clone, Debug)]
@@ -209,8 +211,10 @@ impl Config {
         in_range("need_ack_after_ns", self.need_ack_after_ns, 10_000, 1_000_000_000)?;
         in_range("need_ack_interval_max_ns", self.need_ack_interval_max_ns, 100_000, any)?;
         in_range("response_keep_ns", self.response_keep_ns, self.need_ack_after_ns, any)?;
-        in_range("client_rpcs_max", self.client_rpcs_max as u64, 1, 1 << 24)?;
-        in_range("server_rpcs_max", self.server_rpcs_max as u64, 1, 1 << 24)?;
+        // Both roles share one table, whose places are named in ids.
+        in_range("client_rpcs_max", self.client_rpcs_max as u64, 1, RPCS_MAX - 1)?;
+        let server_rpcs_most = RPCS_MAX - self.client_rpcs_max as u64;
+        in_range("server_rpcs_max", self.server_rpcs_max as u64, 1, server_rpcs_most)?;
         in_range("server_rpcs_per_peer_max", self.server_rpcs_per_peer_max.into(), 1, any)?;
         in_range("peers_max", self.peers_max as u64, 1, 1 << 24)?;
         in_range("gaps_per_message_max", self.gaps_per_message_max.into(), 1, 1_000_000)?;

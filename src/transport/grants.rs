@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(active_of(&messages, 4), [0, 1, 4, 3]);
         assert_eq!(active_of(&messages, 8), [0, 1, 2, 4, 3]);
         assert_eq!(active_of(&messages, 1), [0]);
-        assert_eq!(active_of(&[], 8), []);
+        assert!(active_of(&[], 8).is_empty());
     }
 
     #[test]

@@ -40,6 +40,8 @@ impl PendingAck {
 pub(super) struct Peer {
     pub(super) addr: IpAddr,
     key: u128,
+    /// Seeded hash of the address, for the tables that contain it in their keys.
+    pub(super) secret: u64,
     /// RPCs in our tables with this peer, both roles.
     pub(super) rpcs: u32,
     pub(super) server_rpcs: u32,
@@ -59,11 +61,12 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(addr: IpAddr, key: u128, now: Nanos) -> Self {
+    fn new(addr: IpAddr, key: u128, secret: u64, now: Nanos) -> Self {
         let none = PendingAck { id: RpcId(0), client_port: HomaPort(0), server_port: HomaPort(0) };
         Self {
             addr,
             key,
+            secret,
             rpcs: 0,
             server_rpcs: 0,
             last_used: now,
@@ -202,7 +205,7 @@ impl Peers {
         {
             return Some(index);
         }
-        let hash = self.seed.hash_u128(key, 0);
+        let hash = self.seed.hash_u128(key, 0) as u32;
         let slab = &self.slab;
         let found = self.index.find(hash, |i| slab.get(i).is_some_and(|peer| peer.key == key))?;
         self.recent = Some((key, found));
@@ -230,8 +233,10 @@ impl Peers {
             self.evicted += 1;
         }
         let key = key_of(addr);
-        let handle = self.slab.insert(Peer::new(addr, key, now))?;
-        self.index.insert(self.seed.hash_u128(key, 0), handle.index);
+        let secret = self.seed.hash_u128(key, 0);
+        let hash = secret as u32;
+        let handle = self.slab.insert(Peer::new(addr, key, secret, now))?;
+        self.index.insert(hash, handle.index);
         Some(handle.index)
     }
 
@@ -253,17 +258,10 @@ impl Peers {
     }
 
     fn remove(&mut self, index: u32) {
-        let Some(peer) = self.slab.remove(index) else { return };
-        let (seed, slab) = (self.seed, &self.slab);
-        self.index.remove(seed.hash_u128(peer.key, 0), index, |i| {
-            slab.get(i).map_or(0, |other| seed.hash_u128(other.key, 0))
-        });
+        let Some(peer) = self.slab.get(index) else { return };
+        self.index.remove(peer.secret as u32, index);
+        self.slab.remove(index);
         self.recent = None;
-    }
-
-    /// The canonical form of a peer's address, as tombstones use it.
-    pub(super) fn key(&self, index: u32) -> u128 {
-        self.slab.get(index).map_or(0, |peer| peer.key)
     }
 }
 

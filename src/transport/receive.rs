@@ -15,7 +15,7 @@ use super::metrics::{Metrics, Probe};
 use super::peer::PendingAck;
 use super::reassembly::Added;
 use super::rpc::{Inbound, Rpc, State};
-use super::tombstones::Ended;
+use super::tombstones::{Memory, Name};
 
 /// What the caller has to do about a received packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,19 +277,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.metrics.bad_range += 1;
             return None;
         }
-        let ended = Ended {
-            client_addr: self.peers.key(peer),
-            client_port: received.header.sport.0,
-            client_id: received.header.sender_id.0,
-        };
+        let secret = self.peers.get(peer).map_or(0, |peer| peer.secret);
+        let mut name = Name::default();
         if let Some(tombstones) = &self.tombstones {
-            if tombstones.contains(ended) {
-                self.metrics.tombstone_hits += 1;
-                return None;
-            }
-            if !tombstones.has_room(ended) {
-                self.metrics.refused_tombstones += 1;
-                return None;
+            let (port, id) = (received.header.sport.0, received.header.sender_id.0);
+            name = tombstones.name(secret, port, id);
+            match tombstones.recall(name) {
+                Memory::Unknown => {}
+                Memory::Ended => {
+                    self.metrics.tombstone_hits += 1;
+                    return None;
+                }
+                Memory::NoRoom => {
+                    self.metrics.refused_tombstones += 1;
+                    return None;
+                }
             }
         }
         if self.server_count >= self.config.server_rpcs_max {
@@ -305,10 +307,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.metrics.refused_buffers += 1;
             return None;
         }
-        self.start_server_rpc(received, peer, length)
+        self.start_server_rpc(received, peer, length, name)
     }
 
-    fn start_server_rpc(&mut self, received: &Received<'_>, peer: u32, length: u32) -> Option<u32> {
+    fn start_server_rpc(
+        &mut self,
+        received: &Received<'_>,
+        peer: u32,
+        length: u32,
+        name: Name,
+    ) -> Option<u32> {
         let now = received.now;
         let quiet_since = self.timer_time(now);
         let next_probe = quiet_since + Nanos(self.config.resend_after_ns);
@@ -324,6 +332,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             quiet_since,
             next_probe,
             need_acks: 0,
+            hash: Self::server_hash(self.server_seed, peer, received.id),
+            name,
         };
         let handle = self.insert_rpc(now, rpc)?;
         self.cutoffs.count(length);

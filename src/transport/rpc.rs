@@ -6,6 +6,7 @@ use crate::wire::{Header, HomaPort, RpcId};
 use super::buffers::{OutMessage, Payload};
 use super::heap::Key;
 use super::reassembly::Reassembly;
+use super::tombstones::Name;
 
 /// Where an RPC is in its life. A client RPC is removed as soon as its response is complete, so
 /// the state "complete" of the protocol needs no entry here.
@@ -177,6 +178,10 @@ pub(super) struct Rpc<B, M> {
     pub(super) next_probe: Nanos,
     /// NEED_ACKs sent.
     pub(super) need_acks: u32,
+    /// Server: the hash it stands in the index with.
+    pub(super) hash: u32,
+    /// Server: under what name its end will be remembered.
+    pub(super) name: Name,
 }
 
 impl<B, M> Rpc<B, M> {
