@@ -196,8 +196,14 @@ impl Config {
         in_range("unsched_bytes", self.unsched_bytes.into(), 1, 1_000_000)?;
         in_range("incoming_max_bytes", self.incoming_max_bytes.into(), 10_000, i32::MAX as u64)?;
         in_range("overcommit_max", self.overcommit_max as u64, 1, 8)?;
-        let window_min = self.incoming_max_bytes / (self.overcommit_max as u32 + 1);
+        // A grant never exceeds the window: one that has to be larger would never be sent.
+        let window_min = match self.window_bytes {
+            0 => self.incoming_max_bytes / (self.overcommit_max as u32 + 1),
+            window => window,
+        };
         in_range("grant_min_bytes", self.grant_min_bytes.into(), 0, window_min.into())?;
+        in_range("grant_fifo_bytes", self.grant_fifo_bytes.into(), 0, 1_000_000)?;
+        in_range("backlog_max_ns", self.backlog_max_ns, 0, 1_000_000_000)?;
         in_range("grant_fifo_permille", self.grant_fifo_permille.into(), 0, 500)?;
         in_range("send_fifo_permille", self.send_fifo_permille.into(), 0, 500)?;
         in_range("link_bps", self.link_bps, 1_000_000, 10_000_000_000_000)?;

@@ -369,6 +369,11 @@ impl Pair {
         self.shards[request.side].reply(self.now, request.rpc, response)
     }
 
+    /// For a server that restarts: what it did before it does not remember.
+    pub(crate) fn forget_deliveries(&mut self) {
+        self.delivered.clear();
+    }
+
     /// Nothing in the tables of either side but peers.
     pub(crate) fn assert_empty(&self) {
         for shard in &self.shards {

@@ -5,7 +5,7 @@ use core::ops::Range;
 use std::collections::VecDeque;
 
 use crate::time::Nanos;
-use crate::wire::{Body, Data, MAX_MESSAGE_LENGTH, Packet};
+use crate::wire::{Body, Data, Packet};
 
 use super::Transport;
 use super::buffers::{OutMessage, Payload, PeerRef, TxSink};
@@ -42,8 +42,8 @@ pub(super) struct Sender {
     by_age: Heap,
     age_places: Positions,
     pub(super) pacer: Pacer,
-    /// Bytes that the oldest message may send; grows with what the others send.
-    oldest_credit: u64,
+    /// Bytes that the oldest message may send, grown by what others send ahead of it.
+    oldest_credit: i64,
 }
 
 impl Sender {
@@ -122,13 +122,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let short = outbound.remaining() <= self.config.defer_min_bytes;
         // The first packet of a long message goes ahead, so that its grants are on their way while
         // others are sent.
+        let listed = self.sender.places.contains(handle.index);
         let early = self.config.early_packet
             && outbound.sent_to == 0
             && outbound.granted < outbound.length
-            && !self.sender.waiting.is_empty();
+            && self.sender.waiting.len() > usize::from(listed);
         if short || early {
             outbound.urgent = true;
             self.sender.urgent.push_back(handle);
+            self.sender.remove(handle.index);
         } else {
             self.sender.insert(handle.index, outbound);
         }
@@ -192,6 +194,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     fn transmit_urgent(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
+        let defer_min_bytes = self.config.defer_min_bytes;
         while let Some(&handle) = self.sender.urgent.front() {
             let index = self.rpcs.resolve(handle);
             let sent = index.is_some_and(|index| self.transmit_next(now, index, sink));
@@ -199,7 +202,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 self.sender.urgent.pop_front();
                 continue;
             };
-            if !outbound.is_sendable() || outbound.granted < outbound.length {
+            // More than a short rest goes on by SRPT, paced.
+            if !outbound.is_sendable() || outbound.remaining() > defer_min_bytes {
                 outbound.urgent = false;
                 self.sender.urgent.pop_front();
                 self.start_sending(handle);
@@ -244,26 +248,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     fn transmit_waiting(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
         let Some(best) = self.sender.waiting.peek() else { return false };
-        let mut index = best.index;
-        if self.sender.waiting.len() > 1
-            && self.sender.oldest_credit >= u64::from(MAX_SEGMENT_CREDIT)
-            && let Some(oldest) = self.sender.by_age.peek()
-        {
-            index = oldest.index;
-        }
+        let oldest = self.sender.by_age.peek().unwrap_or(best).index;
+        let has_turn = self.sender.oldest_credit >= OLDEST_TURN_BYTES;
+        let index = if has_turn { oldest } else { best.index };
         let before = self.outbound_mut(index).map_or(0, |out| out.sent_to);
         self.transmit_next(now, index, sink);
         let Some(outbound) = self.rpcs.get(index).and_then(|rpc| rpc.outbound.as_ref()) else {
             self.sender.remove(index);
             return false;
         };
-        let bytes = u64::from(outbound.sent_to - before);
-        if index == best.index {
-            let permille = u64::from(self.config.send_fifo_permille);
-            let credit = self.sender.oldest_credit + bytes * permille / 1_000;
-            self.sender.oldest_credit = credit.min(u64::from(MAX_MESSAGE_LENGTH));
-        } else {
-            self.sender.oldest_credit = self.sender.oldest_credit.saturating_sub(bytes);
+        let bytes = i64::from(outbound.sent_to - before);
+        if index != oldest {
+            let permille = i64::from(self.config.send_fifo_permille);
+            self.sender.oldest_credit += bytes * permille / (1_000 - permille);
+        } else if index != best.index {
+            self.sender.oldest_credit -= bytes;
         }
         if outbound.is_sendable() {
             self.sender.insert(index, outbound);
@@ -359,5 +358,5 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 }
 
-/// The oldest message gets its turn when it has earned a full packet.
-const MAX_SEGMENT_CREDIT: u32 = 1_500;
+/// Credit at which the oldest message gets a turn of one packet, which may leave it in debt.
+const OLDEST_TURN_BYTES: i64 = 1_500;

@@ -3,8 +3,10 @@
 mod acks;
 mod client_matrix;
 mod endings;
+mod granting;
 mod odd_input;
 mod recovery;
+mod sending;
 mod server_matrix;
 mod solo;
 mod two_endpoints;
