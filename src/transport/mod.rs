@@ -303,7 +303,6 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.server_count -= 1;
             self.server_index.remove(rpc.hash, index);
             if let Some(tombstones) = &mut self.tombstones {
-                tombstones.advance(now);
                 tombstones.insert(rpc.name);
             }
         }

@@ -15,6 +15,7 @@ use super::metrics::{Metrics, Probe};
 use super::peer::PendingAck;
 use super::reassembly::Added;
 use super::rpc::{Inbound, Rpc, State};
+use super::slab::Handle;
 use super::tombstones::{Memory, Name};
 
 /// What the caller has to do about a received packet.
@@ -140,9 +141,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     fn response_data(&mut self, received: &Received<'_>, index: u32, data: &Data, payload: B) {
         let now = received.now;
+        self.refresh_cutoffs(received, data.cutoff_version);
+        if let Some(ack) = data.ack
+            && let Some(peer) = self.peers.find(received.src)
+        {
+            self.on_ack(now, peer, ack.client_id, ack.server_port);
+        }
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
         let peer = rpc.peer;
         if rpc.inbound.is_none() {
+            if is_whole(data, payload.len()) {
+                self.count_whole(data);
+                let message = Message::whole(payload, &self.ledger);
+                self.deliver_response(now, index, peer, message);
+                return;
+            }
             if data.message_length == 0 || data.message_length > MAX_MESSAGE_LENGTH {
                 // Waiting for a good one would leave the RPC to hang (reference-gaps.md G7).
                 self.metrics.bad_length += 1;
@@ -158,19 +171,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             rpc.inbound = Some(Inbound::new(data.message_length, now));
             self.cutoffs.count(data.message_length);
         }
-        self.refresh_cutoffs(received, data.cutoff_version);
-        if let Some(ack) = data.ack
-            && let Some(peer) = self.peers.find(received.src)
+        if self.add_data(now, index, data, payload)
+            && let Some(message) = self.take_message(index)
         {
-            self.on_ack(now, peer, ack.client_id, ack.server_port);
-        }
-        if self.add_data(now, index, data, payload) {
-            self.response_complete(now, index, peer);
+            self.deliver_response(now, index, peer, message);
         }
     }
 
-    fn response_complete(&mut self, now: Nanos, index: u32, peer: u32) {
-        let Some(message) = self.take_message(index) else { return };
+    /// Counts a message that came in one packet, the common case, which needs no reassembly.
+    fn count_whole(&mut self, data: &Data) {
+        self.cutoffs.count(data.message_length);
+        self.metrics.useful_retransmits += u64::from(data.retransmit);
+        self.metrics.message_bytes_received += u64::from(data.message_length);
+    }
+
+    fn deliver_response(&mut self, now: Nanos, index: u32, peer: u32, message: Message<B>) {
         let Some(rpc) = self.rpcs.get(index) else { return };
         let (cookie, id) = (rpc.cookie, rpc.id);
         // The data is in our memory: the server need not wait for the application to look at it
@@ -244,30 +259,63 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let index = match received.index {
             // The ack may have ended it.
             Some(index) if self.rpcs.get(index).is_some_and(|rpc| rpc.id == received.id) => index,
-            _ => match self.admit_request(received, peer, data, payload.len()) {
-                Some(index) => index,
-                None => return,
-            },
+            _ => {
+                let Some(name) = self.admit_request(received, peer, data, payload.len()) else {
+                    return;
+                };
+                if is_whole(data, payload.len()) {
+                    self.start_whole(received, peer, data, name, payload);
+                    return;
+                }
+                let inbound = Inbound::new(data.message_length, now);
+                let rpc = self.server_rpc(received, peer, name, Some(inbound));
+                let Some(handle) = self.insert_rpc(now, rpc) else { return };
+                self.cutoffs.count(data.message_length);
+                let probe = self.timer_time(now) + Nanos(self.config.resend_after_ns);
+                self.wheel.arm(handle.index, probe);
+                handle.index
+            }
         };
         if self.rpcs.get(index).map(|rpc| rpc.state) != Some(State::ServerIncoming) {
             self.metrics.duplicates += 1;
             return;
         }
-        if self.add_data(now, index, data, payload) {
-            self.request_complete(received, index);
-        } else {
+        if !self.add_data(now, index, data, payload) {
             self.announce_head(index);
+            return;
         }
+        let Some(message) = self.take_message(index) else { return };
+        let Some(handle) = self.rpcs.handle(index) else { return };
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        rpc.state = State::ServerInService;
+        rpc.inbound = None;
+        self.deliver_request(received, handle, message);
     }
 
-    /// Makes the RPC of a new request, unless a limit or a bad packet forbids it.
+    /// A new request that came in one packet: in service at once.
+    fn start_whole(
+        &mut self,
+        received: &Received<'_>,
+        peer: u32,
+        data: &Data,
+        name: Name,
+        payload: B,
+    ) {
+        let rpc = self.server_rpc(received, peer, name, None);
+        let Some(handle) = self.insert_rpc(received.now, rpc) else { return };
+        self.count_whole(data);
+        let message = Message::whole(payload, &self.ledger);
+        self.deliver_request(received, handle, message);
+    }
+
+    /// Whether a new request may become an RPC; gives the name to remember it by.
     fn admit_request(
         &mut self,
         received: &Received<'_>,
         peer: u32,
         data: &Data,
         payload: u32,
-    ) -> Option<u32> {
+    ) -> Option<Name> {
         let length = data.message_length;
         if length == 0 || length > MAX_MESSAGE_LENGTH {
             self.metrics.bad_length += 1;
@@ -307,46 +355,37 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.metrics.refused_buffers += 1;
             return None;
         }
-        self.start_server_rpc(received, peer, length, name)
+        Some(name)
     }
 
-    fn start_server_rpc(
-        &mut self,
+    /// The entry of a new request: in service if it is complete, that is without `inbound`.
+    fn server_rpc(
+        &self,
         received: &Received<'_>,
         peer: u32,
-        length: u32,
         name: Name,
-    ) -> Option<u32> {
-        let now = received.now;
-        let quiet_since = self.timer_time(now);
-        let next_probe = quiet_since + Nanos(self.config.resend_after_ns);
-        let rpc = Rpc {
+        inbound: Option<Inbound<B>>,
+    ) -> Rpc<B, M> {
+        let quiet_since = self.timer_time(received.now);
+        let state = if inbound.is_some() { State::ServerIncoming } else { State::ServerInService };
+        Rpc {
             id: received.id,
             peer,
             local_port: received.header.dport,
             remote_port: received.header.sport,
-            state: State::ServerIncoming,
+            state,
             cookie: 0,
             outbound: None,
-            inbound: Some(Inbound::new(length, now)),
+            inbound,
             quiet_since,
-            next_probe,
+            next_probe: quiet_since + Nanos(self.config.resend_after_ns),
             need_acks: 0,
             hash: Self::server_hash(self.server_seed, peer, received.id),
             name,
-        };
-        let handle = self.insert_rpc(now, rpc)?;
-        self.cutoffs.count(length);
-        self.wheel.arm(handle.index, next_probe);
-        Some(handle.index)
+        }
     }
 
-    fn request_complete(&mut self, received: &Received<'_>, index: u32) {
-        let Some(message) = self.take_message(index) else { return };
-        let Some(handle) = self.rpcs.handle(index) else { return };
-        let Some(rpc) = self.rpcs.get_mut(index) else { return };
-        rpc.state = State::ServerInService;
-        rpc.inbound = None;
+    fn deliver_request(&mut self, received: &Received<'_>, handle: Handle, message: Message<B>) {
         self.metrics.server_requests += 1;
         self.events.push_back(Event::Request {
             rpc: RpcHandle(handle),
@@ -571,4 +610,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 /// Whether the payload lies within the message.
 fn in_range(data: &Data, length: u32, payload: u32) -> bool {
     data.offset < length && payload <= length - data.offset
+}
+
+/// Whether the packet is the whole message.
+#[inline]
+fn is_whole(data: &Data, payload: u32) -> bool {
+    data.offset == 0 && payload == data.message_length && payload > 0
 }
