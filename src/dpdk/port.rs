@@ -119,6 +119,7 @@ impl PortBuilder {
             Error::Config(format!("there is no device {index}: {} exist", eal.devices().len()))
         })?;
         let spec = device.spec();
+        device.check_unopened()?;
         let info = DriverInfo::read(device.port_id())?;
         let plan = self.plan(spec, &info)?;
         device.claim()?;
