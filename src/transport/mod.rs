@@ -92,6 +92,8 @@ pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
     cutoffs: Cutoffs,
     next_cutoffs: Nanos,
     ledger: Rc<Ledger<B>>,
+    /// The message that may exceed the limit on retained packets.
+    overdraft: Option<Handle>,
     events: VecDeque<Event<B>>,
     /// Peers with acks that wait for a DATA packet, and since when.
     ack_flushes: VecDeque<(u32, Nanos)>,
@@ -128,6 +130,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             cutoffs: Cutoffs::new(&config),
             next_cutoffs: Nanos::ZERO,
             ledger: Ledger::new(),
+            overdraft: None,
             events: VecDeque::with_capacity(256),
             ack_flushes: VecDeque::with_capacity(64),
             outgoing_bytes: 0,

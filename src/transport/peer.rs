@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use crate::time::Nanos;
 use crate::wire::{Ack, AckRecord, Header, HomaPort, NUM_PRIORITIES, RpcId};
 
-use super::buffers::PeerRef;
 use super::config::Config;
 use super::cutoffs::UNKNOWN_PEER;
 use super::hash::Seed;
@@ -54,6 +53,8 @@ pub(super) struct Peer {
     ack_count: u8,
     /// The peer stands in the list of those whose acks wait for a packet to ride on.
     pub(super) ack_flush_queued: bool,
+    /// Control packets to it that wait to be sent.
+    pub(super) control_queued: u32,
     probe_window: u64,
     probes: u32,
     /// Its messages that need grants.
@@ -76,6 +77,7 @@ impl Peer {
             acks: [none; ACKS_MAX],
             ack_count: 0,
             ack_flush_queued: false,
+            control_queued: 0,
             probe_window: 0,
             probes: 0,
             grantable: Heap::default(),
@@ -193,10 +195,6 @@ impl Peers {
         self.slab.get_mut(index)
     }
 
-    pub(super) fn reference(&self, index: u32) -> Option<PeerRef> {
-        self.slab.get(index).map(|peer| PeerRef { index, addr: peer.addr })
-    }
-
     #[inline]
     pub(super) fn find(&mut self, addr: IpAddr) -> Option<u32> {
         let key = key_of(addr);
@@ -249,6 +247,7 @@ impl Peers {
             if let Some(peer) = self.slab.get(self.hand)
                 && peer.rpcs == 0
                 && !peer.ack_flush_queued
+                && peer.control_queued == 0
                 && idle.is_none_or(|(last_used, _)| peer.last_used < last_used)
             {
                 idle = Some((peer.last_used, self.hand));

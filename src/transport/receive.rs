@@ -417,8 +417,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Adds the bytes of a DATA packet to the incoming message; says whether it is complete now.
     fn add_data(&mut self, now: Nanos, index: u32, data: &Data, mut payload: B) -> bool {
         let retained = self.ledger.retained();
-        let is_best = retained >= self.config.retained_packets_max
-            && self.grants.best(&self.peers) == Some(index);
+        let is_full = retained >= self.config.retained_packets_max;
+        let goes_on =
+            !is_full || self.grants.best(&self.peers) == Some(index) || self.may_overdraw(index);
         let scarce = self.retained_scarce();
         let Some(rpc) = self.rpcs.get_mut(index) else { return false };
         let peer = rpc.peer;
@@ -438,7 +439,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         inbound.granted = inbound.granted.max(announced);
         inbound.budgeted = inbound.budgeted.max(announced.min(self.config.unsched_bytes));
         let completes = payload.len() == inbound.reassembly.remaining();
-        if retained >= self.config.retained_packets_max && !is_best && !completes {
+        if !goes_on && !completes {
             self.metrics.data_dropped_no_buffers += 1;
         } else {
             if retained > scarce && payload.len() < self.config.detach_below_bytes {
@@ -454,6 +455,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
         }
         self.after_data(now, index, peer, before)
+    }
+
+    /// When the receive buffers are used up, one incomplete message at a time goes on all the same, or
+    /// messages that have all been begun would block each other for ever. It hands over when it has
+    /// all it may expect, for others hold the budget that it needs for more.
+    fn may_overdraw(&mut self, index: u32) -> bool {
+        let holder = self.overdraft.and_then(|handle| self.rpcs.resolve(handle));
+        let expects_more = |inbound: &Inbound<B>| inbound.reassembly.received() < inbound.granted;
+        match holder.filter(|&holder| self.inbound(holder).is_some_and(expects_more)) {
+            Some(holder) => holder == index,
+            None => {
+                self.overdraft = self.rpcs.handle(index);
+                true
+            }
+        }
     }
 
     /// Brings budget, grant order and gap recovery up to date; says whether the message is complete.
@@ -539,9 +555,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         let top = self.config.num_priorities - 1;
         let priority = resend.priority.unwrap_or(top).min(top);
-        self.resend(handle, resend.offset..end, priority);
+        let queued = self.resend(handle, resend.offset..end, priority);
         self.start_sending(handle);
-        if resend.offset >= sent_to {
+        // Also when too much waits to be sent again: we are there, the bytes will come later.
+        if resend.offset >= sent_to || !queued {
             self.answer(received, Body::Busy);
         }
     }

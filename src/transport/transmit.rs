@@ -105,11 +105,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Queues a control packet. When the queue is full the packet is lost, as it could be on the
     /// wire: the protocol recovers.
     pub(super) fn send_control(&mut self, peer: u32, packet: Packet) {
-        if self.sender.control.len() < self.config.control_packets_max {
-            self.sender.control.push_back((peer, packet));
-        } else {
+        if self.sender.control.len() >= self.config.control_packets_max {
             self.metrics.control_dropped += 1;
+            return;
         }
+        if let Some(peer) = self.peers.get_mut(peer) {
+            // Until it is sent, no other peer may take this one's place.
+            peer.control_queued += 1;
+        }
+        self.sender.control.push_back((peer, packet));
     }
 
     /// Puts the outgoing message of `handle` where it will be sent from, if it can send.
@@ -136,21 +140,23 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    /// Queues `range` of the outgoing message for sending again at `priority`.
-    pub(super) fn resend(&mut self, handle: Handle, range: Range<u32>, priority: u8) {
-        let Some(rpc) = self.rpcs.get(handle.index) else { return };
-        let Some(outbound) = rpc.outbound.as_ref() else { return };
+    /// Queues `range` of the outgoing message for sending again at `priority`. Says false if the
+    /// queue is full.
+    pub(super) fn resend(&mut self, handle: Handle, range: Range<u32>, priority: u8) -> bool {
+        let Some(rpc) = self.rpcs.get(handle.index) else { return true };
+        let Some(outbound) = rpc.outbound.as_ref() else { return true };
         let end = range.end.min(outbound.sent_to);
         if range.start >= end {
-            return;
+            return true;
         }
         if self.sender.resending.len() >= self.config.retransmits_max {
             self.metrics.retransmits_dropped += 1;
-            return;
+            return false;
         }
         let next = range.start - range.start % outbound.segment_bytes;
         let resending = Resending { rpc: handle, next, end, incoming: end, priority };
         self.sender.resending.push_back(resending);
+        true
     }
 
     /// Hands to `sink` what may go now, as far as it has room. Gives the number of packets.
@@ -182,7 +188,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     fn transmit_control(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
         while let Some((peer, packet)) = self.sender.control.pop_front() {
-            let Some(to) = self.peers.reference(peer) else { continue };
+            let Some(entry) = self.peers.get_mut(peer) else { continue };
+            entry.control_queued -= 1;
+            let to = PeerRef { index: peer, addr: entry.addr };
             let top = self.config.num_priorities - 1;
             let priority = self.config.priority_map[usize::from(top)];
             self.metrics.sent[Metrics::type_index(&packet)] += 1;

@@ -4,6 +4,7 @@ mod acks;
 mod client_matrix;
 mod endings;
 mod granting;
+mod limits;
 mod odd_input;
 mod recovery;
 mod sending;
