@@ -51,6 +51,8 @@ pub(super) struct Peer {
     cutoffs_sent: Option<Nanos>,
     acks: [PendingAck; ACKS_MAX],
     ack_count: u8,
+    /// Since when there have been acks without a break.
+    acks_since: Nanos,
     /// The peer stands in the list of those whose acks wait for a packet to ride on.
     pub(super) ack_flush_queued: bool,
     /// Control packets to it that wait to be sent.
@@ -76,6 +78,7 @@ impl Peer {
             cutoffs_sent: None,
             acks: [none; ACKS_MAX],
             ack_count: 0,
+            acks_since: now,
             ack_flush_queued: false,
             control_queued: 0,
             probe_window: 0,
@@ -102,7 +105,10 @@ impl Peer {
 
     /// Notes an ack. If the list is full it comes back, together with the whole list, as the ACK
     /// packet to send.
-    pub(super) fn add_ack(&mut self, ack: PendingAck) -> Option<(Header, Ack)> {
+    pub(super) fn add_ack(&mut self, now: Nanos, ack: PendingAck) -> Option<(Header, Ack)> {
+        if self.ack_count == 0 {
+            self.acks_since = now;
+        }
         if usize::from(self.ack_count) == ACKS_MAX {
             return Some((Self::ack_header(ack), self.take_acks()));
         }
@@ -116,6 +122,11 @@ impl Peer {
     pub(super) fn pop_ack(&mut self) -> Option<AckRecord> {
         self.ack_count = self.ack_count.checked_sub(1)?;
         Some(self.acks[usize::from(self.ack_count)].record())
+    }
+
+    /// Since when the oldest ack may have been waiting; `None` if there is none.
+    pub(super) fn acks_since(&self) -> Option<Nanos> {
+        (self.ack_count > 0).then_some(self.acks_since)
     }
 
     /// All acks as one packet: the newest in its header, the rest as records.
@@ -307,14 +318,14 @@ mod tests {
             server_port: HomaPort(99),
         };
         for n in 1..=5 {
-            assert!(peer.add_ack(ack(n)).is_none());
+            assert!(peer.add_ack(Nanos(n), ack(n)).is_none());
         }
-        let (header, records) = peer.add_ack(ack(6)).unwrap();
+        let (header, records) = peer.add_ack(Nanos(6), ack(6)).unwrap();
         assert_eq!(header.sender_id, RpcId(12));
         assert_eq!(records.iter().map(|r| r.client_id.0).collect::<Vec<_>>(), [2, 4, 6, 8, 10]);
         assert_eq!(peer.pop_ack(), None);
-        peer.add_ack(ack(7));
-        peer.add_ack(ack(8));
+        peer.add_ack(Nanos(7), ack(7));
+        peer.add_ack(Nanos(8), ack(8));
         assert_eq!(peer.pop_ack().unwrap().client_id, RpcId(16), "newest first");
     }
 

@@ -151,8 +151,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let peer = rpc.peer;
         if rpc.inbound.is_none() {
             if is_whole(data, payload.len()) {
-                self.count_whole(data);
-                let message = Message::whole(payload, &self.ledger);
+                let message = self.whole_message(data, payload);
                 self.deliver_response(now, index, peer, message);
                 return;
             }
@@ -178,11 +177,23 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    /// Counts a message that came in one packet, the common case, which needs no reassembly.
-    fn count_whole(&mut self, data: &Data) {
+    /// A message that came in one packet, the common case, which needs no reassembly.
+    fn whole_message(&mut self, data: &Data, mut payload: B) -> Message<B> {
+        self.detach_if_scarce(&mut payload);
         self.cutoffs.count(data.message_length);
         self.metrics.useful_retransmits += u64::from(data.retransmit);
         self.metrics.message_bytes_received += u64::from(data.message_length);
+        Message::whole(payload, &self.ledger)
+    }
+
+    /// Copies a small payload out of its packet buffer when those run short.
+    #[inline]
+    fn detach_if_scarce(&self, payload: &mut B) {
+        if self.ledger.retained() > self.retained_scarce()
+            && payload.len() < self.config.detach_below_bytes
+        {
+            payload.detach();
+        }
     }
 
     fn deliver_response(&mut self, now: Nanos, index: u32, peer: u32, message: Message<B>) {
@@ -303,8 +314,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     ) {
         let rpc = self.server_rpc(received, peer, name, None);
         let Some(handle) = self.insert_rpc(received.now, rpc) else { return };
-        self.count_whole(data);
-        let message = Message::whole(payload, &self.ledger);
+        let message = self.whole_message(data, payload);
         self.deliver_request(received, handle, message);
     }
 
@@ -420,7 +430,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let is_full = retained >= self.config.retained_packets_max;
         let goes_on =
             !is_full || self.grants.best(&self.peers) == Some(index) || self.may_overdraw(index);
-        let scarce = self.retained_scarce();
+        self.detach_if_scarce(&mut payload);
         let Some(rpc) = self.rpcs.get_mut(index) else { return false };
         let peer = rpc.peer;
         let Some(inbound) = rpc.inbound.as_mut() else { return false };
@@ -442,9 +452,6 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if !goes_on && !completes {
             self.metrics.data_dropped_no_buffers += 1;
         } else {
-            if retained > scarce && payload.len() < self.config.detach_below_bytes {
-                payload.detach();
-            }
             let gaps_max = self.config.gaps_per_message_max;
             match inbound.reassembly.add(data.offset, payload, gaps_max, &self.ledger) {
                 Added::New(_) => {

@@ -59,7 +59,19 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     /// Does what has become due. Cheap when nothing has.
+    #[inline]
     pub fn on_timer(&mut self, now: Nanos) {
+        let acks_due =
+            self.ack_flushes.front().is_some_and(|&(_, since)| now >= self.ack_due(since));
+        let wheel_due = self.wheel.is_behind(self.timer_time(now));
+        let grant_due = self.next_fifo_grant().is_some_and(|due| now >= due);
+        let cutoffs_due = self.config.cutoffs_auto && now >= self.next_cutoffs;
+        if acks_due || wheel_due || grant_due || cutoffs_due {
+            self.do_due(now);
+        }
+    }
+
+    fn do_due(&mut self, now: Nanos) {
         self.grant_oldest_if_due(now);
         self.flush_acks(now);
         if self.config.cutoffs_auto && now >= self.next_cutoffs {
@@ -256,7 +268,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// by itself soon.
     pub(super) fn note_ack(&mut self, now: Nanos, peer_index: u32, ack: PendingAck) {
         let Some(peer) = self.peers.get_mut(peer_index) else { return };
-        if let Some((header, records)) = peer.add_ack(ack) {
+        if let Some((header, records)) = peer.add_ack(now, ack) {
             self.send_control(peer_index, Packet { header, body: Body::Ack(records) });
         } else if !peer.ack_flush_queued && self.config.ack_delay_ns != u64::MAX {
             peer.ack_flush_queued = true;
@@ -275,6 +287,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             self.ack_flushes.pop_front();
             let Some(peer) = self.peers.get_mut(index) else { continue };
+            // Acks that found packets to ride on in the meantime made room for younger ones.
+            if let Some(since) = peer.acks_since()
+                && now < since + Nanos(self.config.ack_delay_ns)
+            {
+                self.ack_flushes.push_back((index, since));
+                continue;
+            }
             peer.ack_flush_queued = false;
             if let Some((header, records)) = peer.flush_acks() {
                 self.metrics.ack_packets_delayed += 1;
