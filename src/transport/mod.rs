@@ -319,7 +319,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             inbound.reassembly.clear(&self.ledger);
         }
         if let Some(outbound) = &rpc.outbound {
-            self.sender.remove(index);
+            // Only what can send stands in the order of sending.
+            if outbound.is_sendable() {
+                self.sender.remove(index);
+            }
             self.outgoing_bytes -= u64::from(outbound.length);
         }
         self.rpcs.remove(index);

@@ -174,7 +174,7 @@ pub(super) struct Peers {
     index: Index,
     seed: Seed,
     /// The peer looked up last: packets come in runs.
-    recent: Option<(u128, u32)>,
+    recent: Option<(IpAddr, u32)>,
     /// Where the search for an idle peer goes on.
     hand: u32,
     pub(super) evicted: u64,
@@ -208,16 +208,18 @@ impl Peers {
 
     #[inline]
     pub(super) fn find(&mut self, addr: IpAddr) -> Option<u32> {
-        let key = key_of(addr);
-        if let Some((recent, index)) = self.recent
-            && recent == key
-        {
-            return Some(index);
+        match self.recent {
+            Some((recent, index)) if recent == addr => Some(index),
+            _ => self.search(addr),
         }
+    }
+
+    fn search(&mut self, addr: IpAddr) -> Option<u32> {
+        let key = key_of(addr);
         let hash = self.seed.hash_u128(key, 0) as u32;
         let slab = &self.slab;
         let found = self.index.find(hash, |i| slab.get(i).is_some_and(|peer| peer.key == key))?;
-        self.recent = Some((key, found));
+        self.recent = Some((addr, found));
         Some(found)
     }
 

@@ -134,7 +134,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if short || early {
             outbound.urgent = true;
             self.sender.urgent.push_back(handle);
-            self.sender.remove(handle.index);
+            if listed {
+                self.sender.remove(handle.index);
+            }
         } else {
             self.sender.insert(handle.index, outbound);
         }
@@ -204,18 +206,19 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     fn transmit_urgent(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
         let defer_min_bytes = self.config.defer_min_bytes;
-        while let Some(&handle) = self.sender.urgent.front() {
-            let index = self.rpcs.resolve(handle);
-            let sent = index.is_some_and(|index| self.transmit_next(now, index, sink));
-            let Some(outbound) = index.and_then(|index| self.outbound_mut(index)) else {
-                self.sender.urgent.pop_front();
-                continue;
-            };
-            // More than a short rest goes on by SRPT, paced.
-            if !outbound.is_sendable() || outbound.remaining() > defer_min_bytes {
-                outbound.urgent = false;
-                self.sender.urgent.pop_front();
-                self.start_sending(handle);
+        while let Some(handle) = self.sender.urgent.pop_front() {
+            let Some(index) = self.rpcs.resolve(handle) else { continue };
+            let sent = self.transmit_next(now, index, sink);
+            let Some(outbound) = self.outbound_mut(index) else { continue };
+            outbound.urgent = false;
+            if outbound.is_sendable() {
+                if outbound.remaining() <= defer_min_bytes {
+                    outbound.urgent = true;
+                    self.sender.urgent.push_front(handle);
+                } else {
+                    // More than a short rest goes on by SRPT, paced.
+                    self.start_sending(handle);
+                }
             }
             if sent {
                 return true;
