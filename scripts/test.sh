@@ -9,11 +9,13 @@ usage() {
 usage: test.sh
 
 Runs all checks in this order and stops at the first that fails: set-up, scripts, form, lints, tests,
-tests without DPDK, examples in the documentation, documentation. Needs no NIC and no privilege; as root
-the tests of kernel interfaces run as well.
+tests without DPDK, examples in the documentation, documentation. Needs no NIC. Without root, the
+tests that make network interfaces are left out.
 TEXT
 }
 
+# Tests that make network namespaces and interfaces.
+readonly ROOT_TESTS=(dpdk_kernel node_af_packet)
 SUMMARY=()
 
 # Runs a command and notes how long it took. Ends everything if it fails.
@@ -44,16 +46,28 @@ check_scripts() {
 }
 
 # cargo nextest runs each test in a process of its own, which is faster; cargo test does as well.
-test_command() {
+runner() {
     if run_rust cargo nextest --version >/dev/null 2>&1; then
         echo "nextest run --no-fail-fast"
     else
-        echo "test --no-fail-fast --lib --bins --tests --examples"
+        echo "test --no-fail-fast"
     fi
 }
 
+# What to test: everything, without the tests that need root if they would not have it.
+targets() {
+    local file name
+    echo "--lib --bins --examples"
+    for file in tests/*.rs; do
+        name=$(basename "$file" .rs)
+        if [[ $(run_rust id -u) -eq 0 || " ${ROOT_TESTS[*]} " != *" $name "* ]]; then
+            echo "--test $name"
+        fi
+    done
+}
+
 main() {
-    local tests
+    local runner targets
     case "${1-}" in
         '') ;;
         -h | --help) usage && exit 0 ;;
@@ -61,20 +75,23 @@ main() {
     esac
     cd "$ROOT"
     step "set-up" scripts/setup.sh
-    read -r -a tests < <(test_command)
+    read -r -a runner < <(runner)
+    read -r -a targets < <(targets | paste -s -d ' ')
     step "scripts" check_scripts
     step "form" run_rust cargo fmt --all --check
     step "lints" run_rust cargo clippy --locked --workspace --all-targets -- -D warnings
     step "lints without DPDK" \
         run_rust cargo clippy --locked --no-default-features --all-targets -- -D warnings
-    step "tests" run_rust cargo "${tests[@]}" --locked --workspace
+    step "tests" run_rust cargo "${runner[@]}" --locked --workspace "${targets[@]}"
     step "build without DPDK" run_rust cargo build --locked --no-default-features
-    step "tests without DPDK" run_rust cargo "${tests[@]}" --locked --no-default-features
+    step "tests without DPDK" \
+        run_rust cargo "${runner[@]}" --locked --no-default-features "${targets[@]}"
     step "examples in the documentation" run_rust cargo test --locked --workspace --doc
     step "documentation" \
         run_rust env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps
     printf '\n'
     printf '%s\n' "${SUMMARY[@]}"
+    [[ $(run_rust id -u) -eq 0 ]] || echo "left out, because they need root: ${ROOT_TESTS[*]}"
     echo "all checks passed in $SECONDS s"
 }
 
