@@ -88,7 +88,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let time = self.timer_time(now);
         let Some(rpc) = self.rpcs.get(index) else { return };
         let (state, peer) = (rpc.state, rpc.peer);
-        let next = match self.step(rpc, time) {
+        let next = match self.step(index, rpc, time) {
             Step::Disarm => return,
             Step::Wait(next) => next,
             Step::Idle => {
@@ -123,7 +123,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     /// Protocol.md section 13.1.
-    fn step(&self, rpc: &Rpc<B, M>, time: Nanos) -> Step {
+    fn step(&self, index: u32, rpc: &Rpc<B, M>, time: Nanos) -> Step {
         let received_all_granted =
             || rpc.inbound.as_ref().is_some_and(|inb| inb.reassembly.received() >= inb.granted);
         match rpc.state {
@@ -136,7 +136,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 }
             }
             State::ClientIncoming | State::ServerIncoming => {
-                if received_all_granted() {
+                // Nothing is to come, or there is no room for it.
+                if received_all_granted() || !self.goes_on(index) {
                     return Step::Idle;
                 }
             }
@@ -203,7 +204,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return true;
         };
         // The first packet of the answer must not look like proof that the rest is lost.
-        inbound.gap_due = None;
+        inbound.gap_watch = None;
         let high = inbound.reassembly.high();
         let tail = (high < inbound.granted).then_some(high..inbound.granted);
         let max = self.config.resends_per_rpc_max as usize;
