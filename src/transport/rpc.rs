@@ -141,17 +141,15 @@ impl<B: Payload> Inbound<B> {
 
     /// Whether gaps have lasted longer than reordering does; if so, the offset below which they lie.
     pub(super) fn lasting_gaps(&mut self, now: Nanos, gap_recovery: Nanos) -> Option<u32> {
-        let first = match self.reassembly.gaps().next() {
-            Some(gap) if gap_recovery > Nanos::ZERO => gap.start,
-            _ => {
-                self.gap_watch = None;
-                return None;
-            }
-        };
+        if self.reassembly.gap_count() == 0 || gap_recovery == Nanos::ZERO {
+            self.gap_watch = None;
+            return None;
+        }
         let watch = self.gap_watch.filter(|watch| now >= watch.due);
         if self.gap_watch.is_some() && watch.is_none() {
             return None;
         }
+        let first = self.reassembly.gaps().next().map_or(0, |gap| gap.start);
         // A first gap that has changed is being filled, by packets out of order or sent again.
         let lasting = watch.filter(|watch| watch.first == first).map(|watch| watch.below);
         // After asking, give the answer time before asking again.
