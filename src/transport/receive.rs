@@ -108,7 +108,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             (Body::NeedAck, None) => {
                 if let Some(peer) = self.peers.find_or_insert(received.src, now) {
                     let records = self.peers.get_mut(peer).map(|peer| peer.take_acks());
-                    let body = Body::Ack(records.unwrap_or_else(Ack::new));
+                    let body = Body::Ack(records.unwrap_or_default());
                     self.send_control(peer, Packet { header: received.answer_header(), body });
                 }
             }
