@@ -118,7 +118,9 @@ fn a_resend_for_every_gap_and_the_tail() {
 fn gaps_asked_for_at_once_are_limited() {
     let config = Config { resends_per_rpc_max: 3, gap_recovery_ns: 0, ..Config::default() };
     let mut pair = pair_losing(config, |from, frame| match frame.packet.body {
-        Body::Data(data) => from == 0 && !data.retransmit && data.offset / SEGMENT % 2 == 0,
+        Body::Data(data) => {
+            from == 0 && !data.retransmit && (data.offset / SEGMENT).is_multiple_of(2)
+        }
         _ => false,
     });
     pair.call(20_000, 1);
@@ -282,7 +284,7 @@ fn cutoffs_go_to_a_peer_at_most_once_a_millisecond() {
     let mut solo = solo::Solo::new(solo::config());
     for _ in 0..20 {
         let id = RpcId(0x100 + solo.now.0);
-        solo.from_client(id, solo::data_with(0..9, 9, |data| data.cutoff_version = 9));
+        solo.client_sends(id, solo::data_with(0..9, 9, |data| data.cutoff_version = 9));
         solo.now = solo.now + Nanos::from_us(100);
     }
     let sent = solo.sent_briefs();
@@ -388,11 +390,11 @@ fn what_waits_to_be_sent_again_is_not_put_in_line_twice() {
     let (_, id) = solo.call(solo::LENGTH, 0);
     solo.sent();
     for _ in 0..10 {
-        solo.from_server(id, solo::resend(0, Resend::ALL, 7));
-        solo.from_server(id, solo::resend(SEGMENT, 10, 7));
+        solo.server_sends(id, solo::resend(0, Resend::ALL, 7));
+        solo.server_sends(id, solo::resend(SEGMENT, 10, 7));
     }
     assert_eq!(solo.sent().len(), 2);
-    solo.from_server(id, solo::resend(0, Resend::ALL, 7));
+    solo.server_sends(id, solo::resend(0, Resend::ALL, 7));
     assert_eq!(solo.sent().len(), 2);
 }
 
@@ -406,7 +408,7 @@ fn ranges_to_be_sent_again_are_bounded_by_the_queue() {
     }
     solo.sent();
     for id in ids {
-        solo.from_server(id, solo::resend(0, Resend::ALL, 7));
+        solo.server_sends(id, solo::resend(0, Resend::ALL, 7));
     }
     assert_eq!(solo.shard.metrics().retransmits_dropped, 6);
     let sent = solo.sent_briefs();
