@@ -154,9 +154,8 @@ impl<'a, A: App> Shard<'a, A> {
         let now = self.clock.now();
         self.note_stall(now);
         let received = self.receive(now);
-        if received > 0 {
-            self.transport.end_burst(now);
-        }
+        // Also without packets: messages that the application dropped may let others go on.
+        self.transport.end_burst(now);
         self.deliver(now);
         self.with_app_at(now, |app, cx| app.on_poll(cx));
         self.deliver(now);
