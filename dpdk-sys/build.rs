@@ -126,6 +126,8 @@ fn link(link_flags: &[String]) {
 
 /// Ends the build with one readable line instead of a panic message.
 fn fail(message: &str) -> ! {
+    // Cargo shows one line of an error.
+    let message = message.replace('\n', " ");
     println!("cargo::error={message}");
     eprintln!("error: {message}");
     exit(1);

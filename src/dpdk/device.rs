@@ -1,6 +1,7 @@
 //! Devices as one writes them: `memif:/run/a.sock,role=server`, `tap:homa0`, `pci:0000:3b:00.0`.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -292,7 +293,9 @@ fn parse_mac(text: &str) -> Option<MacBytes> {
     let mut mac = [0; 6];
     let mut bytes = text.split(':');
     for byte in &mut mac {
-        let digits = bytes.next().filter(|digits| digits.len() == 2)?;
+        // The conversion would take a sign for a digit.
+        let is_byte = |s: &&str| s.len() == 2 && s.bytes().all(|b| b.is_ascii_hexdigit());
+        let digits = bytes.next().filter(is_byte)?;
         *byte = u8::from_str_radix(digits, 16).ok()?;
     }
     bytes.next().is_none().then_some(mac)
@@ -449,8 +452,14 @@ impl DeviceSpec {
     }
 
     fn check_interface(&self, interface: &str) -> Result<(), Error> {
-        let path = format!("/sys/class/net/{interface}");
-        self.check_exists(&path, "see the interfaces with ip link")
+        let name = CString::new(interface).unwrap_or_default();
+        // SAFETY: the name is NUL-terminated. Asked of the kernel and not of /sys, which shows
+        // another network namespace when the process has changed its own.
+        if unsafe { libc::if_nametoindex(name.as_ptr()) } != 0 {
+            return Ok(());
+        }
+        let problem = format!("there is no interface {interface}: see them with ip link");
+        Err(Error::device(self, problem))
     }
 
     fn check_exists(&self, path: &str, advice: &str) -> Result<(), Error> {
@@ -473,7 +482,8 @@ impl DeviceSpec {
     }
 
     fn check_privilege(&self, capability: u32, name: &str) -> Result<(), Error> {
-        if effective_capabilities() & (1 << capability) != 0 {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if effective_capabilities(&status) & (1 << capability) != 0 {
             return Ok(());
         }
         Err(Error::device(self, format!("needs the privilege {name}: run as root")))
@@ -483,9 +493,8 @@ impl DeviceSpec {
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_NET_RAW: u32 = 13;
 
-/// The capabilities of this process; all of them if the kernel does not say.
-fn effective_capabilities() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// The capabilities in a process's status; all of them if the kernel does not say.
+fn effective_capabilities(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX)
 }

@@ -50,10 +50,20 @@ impl Device {
         self.port_id
     }
 
-    /// The right to open the device, given once: a closed device cannot be opened again.
+    /// Refuses a device that was opened before: a closed one cannot be opened again.
+    pub(super) fn check_unopened(&self) -> Result<(), Error> {
+        self.refuse_if(self.opened.load(Ordering::Acquire))
+    }
+
+    /// The right to open the device, given once.
     pub(super) fn claim(&self) -> Result<(), Error> {
-        if self.opened.swap(true, Ordering::AcqRel) {
-            return Err(Error::device(&self.spec, "was opened before; start it once per process"));
+        self.refuse_if(self.opened.swap(true, Ordering::AcqRel))
+    }
+
+    fn refuse_if(&self, opened: bool) -> Result<(), Error> {
+        if opened {
+            let text = "was opened before: a device is opened once per process";
+            return Err(Error::device(&self.spec, text));
         }
         Ok(())
     }

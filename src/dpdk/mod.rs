@@ -66,10 +66,52 @@ pub use error::Error;
 pub use external::ExternalBuffer;
 pub use hugepages::free_hugepages;
 pub use lcore::{LcoreThread, allowed_cpus, pin_current_thread};
-pub use mbuf::{HEADROOM_BYTES, IpChecksum, Mbuf, SendMbuf};
+pub use mbuf::{HEADROOM_BYTES, IpChecksum, Mbuf, Segments, SendMbuf};
 pub use mbuf_ref::MbufRef;
 pub use mempool::{MbufCache, Mempool, MempoolBuilder};
 pub use port::{Port, PortBuilder};
 pub use queue::{RxQueue, TxQueue};
 pub use segmented::{SegmentedBuf, SpareLists};
 pub use stats::{Link, PortStats};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails to compile if the type has the trait: then two implementations fit the call.
+    macro_rules! assert_lacks {
+        ($type:ty: $trait:path) => {{
+            trait Ambiguous<A> {
+                fn call() {}
+            }
+            impl<T: ?Sized> Ambiguous<()> for T {}
+            #[allow(dead_code)]
+            struct HasTrait;
+            impl<T: ?Sized + $trait> Ambiguous<HasTrait> for T {}
+            <$type as Ambiguous<_>>::call();
+        }};
+    }
+
+    fn assert_send<T: Send>() {}
+
+    #[test]
+    fn ownership_is_a_matter_of_types() {
+        assert_lacks!(Mbuf: Clone);
+        assert_lacks!(Mbuf: Send);
+        assert_lacks!(Mbuf: Sync);
+        assert_lacks!(MbufRef: Send);
+        assert_lacks!(MbufRef: Sync);
+        assert_lacks!(MbufCache: Send);
+        assert_lacks!(RxBurst<4>: Send);
+        assert_lacks!(TxBurst<4>: Send);
+        assert_lacks!(RxQueue: Clone);
+        assert_lacks!(RxQueue: Sync);
+        assert_lacks!(TxQueue: Clone);
+        assert_lacks!(TxQueue: Sync);
+        assert_lacks!(LcoreThread: Send);
+        assert_lacks!(ExternalBuffer: Clone);
+        assert_send::<(SendMbuf, RxQueue, TxQueue, Port, Mempool, Eal, ExternalBuffer, Clock)>();
+        assert_eq!(size_of::<Mbuf>(), size_of::<usize>(), "one pointer");
+        assert_eq!(size_of::<Option<MbufRef>>(), size_of::<usize>(), "one pointer");
+    }
+}

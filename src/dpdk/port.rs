@@ -16,6 +16,8 @@ use super::{DeviceSpec, Eal, MemifRole, Mempool, RxQueue, TxQueue};
 /// Ethernet header, VLAN tag and check sequence around the payload of a frame.
 const FRAME_OVERHEAD_BYTES: usize = 14 + 4 + 4;
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// A server of the same machine answers within milliseconds.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How to open a device.
 #[derive(Clone, Debug)]
@@ -101,7 +103,8 @@ impl PortBuilder {
         self
     }
 
-    /// How long to go on trying when the other side is not there yet (memif client).
+    /// How long a memif client goes on trying when its server is not there yet (default 10 s). Its
+    /// link is up when [`PortBuilder::open`] returns.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
         self
@@ -116,6 +119,7 @@ impl PortBuilder {
             Error::Config(format!("there is no device {index}: {} exist", eal.devices().len()))
         })?;
         let spec = device.spec();
+        device.check_unopened()?;
         let info = DriverInfo::read(device.port_id())?;
         let plan = self.plan(spec, &info)?;
         device.claim()?;
@@ -305,19 +309,29 @@ impl PortBuilder {
     }
 
     fn start(&self, port: &Owned) -> Result<(), Error> {
-        let waits = matches!(port.spec, DeviceSpec::Memif { role: MemifRole::Client, .. });
+        if matches!(port.spec, DeviceSpec::Memif { role: MemifRole::Client, .. }) {
+            return self.connect(port);
+        }
+        // SAFETY: the port is configured and all its queues are set up.
+        let rc = unsafe { sys::rte_eth_dev_start(port.port_id) };
+        check(rc, || format!("starting port {}", port.spec))
+    }
+
+    /// Starts a client again and again. Its driver tries once, and a server turns clients away
+    /// between making its socket and being started.
+    fn connect(&self, port: &Owned) -> Result<(), Error> {
         let deadline = Instant::now() + self.start_timeout;
         loop {
-            // SAFETY: the port is configured and all its queues are set up.
-            let rc = unsafe { sys::rte_eth_dev_start(port.port_id) };
-            if rc == 0 {
-                return Ok(());
-            }
-            if !waits {
-                return check(rc, || format!("starting port {}", port.spec));
+            // SAFETY: the port is configured, all its queues are set up, and it is stopped.
+            if unsafe { sys::rte_eth_dev_start(port.port_id) } == 0 {
+                if wait_for_link(port.port_id, CONNECT_INTERVAL)? {
+                    return Ok(());
+                }
+                // SAFETY: the port is started, and nobody has its queues yet.
+                unsafe { sys::rte_eth_dev_stop(port.port_id) };
             }
             if Instant::now() >= deadline {
-                let text = "nobody listens on the socket: start the server first";
+                let text = "no server answers on the socket: start it first";
                 return Err(Error::device(&port.spec, text));
             }
             thread::sleep(POLL_INTERVAL);
@@ -429,16 +443,7 @@ impl Port {
     /// # Errors
     /// When the driver cannot say.
     pub fn wait_for_link(&self, timeout: Duration) -> Result<bool, Error> {
-        let deadline = Instant::now() + timeout;
-        loop {
-            if self.link()?.up {
-                return Ok(true);
-            }
-            if Instant::now() >= deadline {
-                return Ok(false);
-            }
-            thread::sleep(POLL_INTERVAL);
-        }
+        wait_for_link(self.owned.port_id, timeout)
     }
 
     /// The port's counters.
@@ -490,6 +495,19 @@ impl Port {
                 Arc::strong_count(&owned) - 1
             ))),
         }
+    }
+}
+
+fn wait_for_link(port_id: u16, timeout: Duration) -> Result<bool, Error> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if stats::link(port_id)?.up {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        thread::sleep(POLL_INTERVAL);
     }
 }
 

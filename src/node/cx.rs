@@ -132,8 +132,8 @@ impl Cx<'_> {
     }
 
     /// The id that the next successful [`Cx::call`] of this shard will get, for messages whose content
-    /// depends on it.
-    pub fn next_rpc_id(&self) -> RpcId {
+    /// depends on it. `None` when no call is possible now.
+    pub fn next_rpc_id(&self) -> Option<RpcId> {
         self.transport.next_rpc_id()
     }
 

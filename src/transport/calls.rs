@@ -9,7 +9,8 @@ use super::buffers::{OutMessage, Payload};
 use super::event::{Refused, RefusedReason, RpcError, RpcHandle};
 use super::metrics::Probe;
 use super::rpc::{Outbound, Rpc, State};
-use super::{SEQUENCE_MASK, Transport};
+use super::tombstones::Name;
+use super::{PLACE_SHIFT, SEQUENCE_MASK, SHARD_SHIFT, Transport};
 
 impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Opens `port` for requests from peers (and for calls). False if it is open already, or 0.
@@ -47,15 +48,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         message: M,
         cookie: u64,
     ) -> Result<(RpcHandle, RpcId), Refused<M>> {
-        let (peer, message) = match self.admit_call(now, port, dst, message) {
+        let (id, peer, message) = match self.admit_call(now, port, dst, message) {
             Ok(admitted) => admitted,
             Err(refused) => {
                 self.metrics.refused_calls += 1;
                 return Err(refused);
             }
         };
-        let id = self.next_rpc_id();
-        self.next_sequence = ((self.next_sequence + 1) & SEQUENCE_MASK).max(1);
         let outbound = Outbound::new(message, self.config.unsched_bytes, now);
         self.outgoing_bytes += u64::from(outbound.length);
         self.metrics.message_bytes_started += u64::from(outbound.length);
@@ -73,6 +72,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             quiet_since,
             next_probe,
             need_acks: 0,
+            hash: 0,
+            name: Name::default(),
         };
         // `admit_call` has seen that there is room, so this is never refused.
         let handle = self.insert_rpc(now, rpc).expect("room for one more RPC");
@@ -87,7 +88,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         port: HomaPort,
         dst: IpAddr,
         message: M,
-    ) -> Result<(u32, M), Refused<M>> {
+    ) -> Result<(RpcId, u32, M), Refused<M>> {
         let reason = if !self.ports.is_open(port) {
             Some(RefusedReason::PortNotOpen)
         } else if self.client_count >= self.config.client_rpcs_max {
@@ -100,8 +101,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if let Some(reason) = reason {
             return Err(Refused { reason, message });
         }
+        let Some(id) = self.next_rpc_id() else {
+            return Err(Refused { reason: RefusedReason::TooManyRpcs, message });
+        };
         match self.peers.find_or_insert(dst, now) {
-            Some(peer) => Ok((peer, message)),
+            Some(peer) => Ok((id, peer, message)),
             None => Err(Refused { reason: RefusedReason::TooManyPeers, message }),
         }
     }
@@ -117,11 +121,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    /// The id that the next successful call will get: shard byte, sequence with a random start, role
-    /// bit 0 (multicore.md section 4.2).
-    pub fn next_rpc_id(&self) -> RpcId {
-        // Sequence 0 on shard 0 would be id 0, which means "no ack".
-        RpcId(u64::from(self.config.shard) << 56 | self.next_sequence.max(1) << 1)
+    /// The id that the next successful call will get: shard byte, place in the table, a sequence per
+    /// place with a random start, role bit 0 (multicore.md section 4.2; the place in the id makes the
+    /// look-up of a response an array access). `None` when the table is full.
+    pub fn next_rpc_id(&self) -> Option<RpcId> {
+        let handle = self.rpcs.next_handle()?;
+        let start = self.id_seed.hash(handle.index.into(), 0);
+        // Never 0, which would make id 0 on place 0 of shard 0: that means "no ack".
+        let sequence = (start.wrapping_add(handle.generation.into()) & SEQUENCE_MASK).max(1);
+        let place = u64::from(handle.index) << PLACE_SHIFT;
+        Some(RpcId(u64::from(self.config.shard) << SHARD_SHIFT | place | sequence << 1))
     }
 
     /// Answers a request. A message for an RPC that has ended comes back as refused; that is normal

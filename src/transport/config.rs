@@ -5,6 +5,8 @@ use core::fmt;
 
 use crate::wire::NUM_PRIORITIES;
 
+use super::RPCS_MAX;
+
 /// Everything that can be set. Build it with `Config { .., ..Config::default() }`; [`Config::validate`]
 /// is called by [`Transport::new`](super::Transport::new). Immutable afterwards.
 #[derive(Clone, Debug)]
@@ -194,8 +196,14 @@ impl Config {
         in_range("unsched_bytes", self.unsched_bytes.into(), 1, 1_000_000)?;
         in_range("incoming_max_bytes", self.incoming_max_bytes.into(), 10_000, i32::MAX as u64)?;
         in_range("overcommit_max", self.overcommit_max as u64, 1, 8)?;
-        let window_min = self.incoming_max_bytes / (self.overcommit_max as u32 + 1);
+        // A grant never exceeds the window: one that has to be larger would never be sent.
+        let window_min = match self.window_bytes {
+            0 => self.incoming_max_bytes / (self.overcommit_max as u32 + 1),
+            window => window,
+        };
         in_range("grant_min_bytes", self.grant_min_bytes.into(), 0, window_min.into())?;
+        in_range("grant_fifo_bytes", self.grant_fifo_bytes.into(), 0, 1_000_000)?;
+        in_range("backlog_max_ns", self.backlog_max_ns, 0, 1_000_000_000)?;
         in_range("grant_fifo_permille", self.grant_fifo_permille.into(), 0, 500)?;
         in_range("send_fifo_permille", self.send_fifo_permille.into(), 0, 500)?;
         in_range("link_bps", self.link_bps, 1_000_000, 10_000_000_000_000)?;
@@ -209,8 +217,10 @@ impl Config {
         in_range("need_ack_after_ns", self.need_ack_after_ns, 10_000, 1_000_000_000)?;
         in_range("need_ack_interval_max_ns", self.need_ack_interval_max_ns, 100_000, any)?;
         in_range("response_keep_ns", self.response_keep_ns, self.need_ack_after_ns, any)?;
-        in_range("client_rpcs_max", self.client_rpcs_max as u64, 1, 1 << 24)?;
-        in_range("server_rpcs_max", self.server_rpcs_max as u64, 1, 1 << 24)?;
+        // Both roles share one table, whose places are named in ids.
+        in_range("client_rpcs_max", self.client_rpcs_max as u64, 1, RPCS_MAX - 1)?;
+        let server_rpcs_most = RPCS_MAX - self.client_rpcs_max as u64;
+        in_range("server_rpcs_max", self.server_rpcs_max as u64, 1, server_rpcs_most)?;
         in_range("server_rpcs_per_peer_max", self.server_rpcs_per_peer_max.into(), 1, any)?;
         in_range("peers_max", self.peers_max as u64, 1, 1 << 24)?;
         in_range("gaps_per_message_max", self.gaps_per_message_max.into(), 1, 1_000_000)?;

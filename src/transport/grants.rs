@@ -235,7 +235,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let Some(inbound) = rpc.inbound.as_mut() else { return };
         let before = inbound.incoming();
         inbound.granted += bytes;
-        inbound.budgeted = inbound.granted;
+        // Not all of `granted`: what the sender announced beyond our limit stays off the account.
+        let counted = inbound.budgeted.max(inbound.reassembly.received()) + bytes;
+        inbound.budgeted = counted.min(inbound.granted);
         let (offset, after) = (inbound.granted, inbound.incoming());
         let done = !inbound.needs_grants();
         self.grants.adjust(before, after);
@@ -289,7 +291,7 @@ mod tests {
         assert_eq!(active_of(&messages, 4), [0, 1, 4, 3]);
         assert_eq!(active_of(&messages, 8), [0, 1, 2, 4, 3]);
         assert_eq!(active_of(&messages, 1), [0]);
-        assert_eq!(active_of(&[], 8), []);
+        assert!(active_of(&[], 8).is_empty());
     }
 
     #[test]

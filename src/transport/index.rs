@@ -1,14 +1,14 @@
 //! Hash index from keys to slab indices: open addressing with linear probing, keys not stored.
 
-/// An entry: the upper half of the key's hash, and a slab index. The hash half settles almost all
-/// comparisons without a look at the slab.
+/// An entry: the hash of the key, and a slab index. The hash settles almost all comparisons without a
+/// look at the slab.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
-    tag: u32,
+    hash: u32,
     index: u32,
 }
 
-const EMPTY: Cell = Cell { tag: 0, index: u32::MAX };
+const EMPTY: Cell = Cell { hash: 0, index: u32::MAX };
 
 /// At most half full by construction, so probes are short.
 #[derive(Debug)]
@@ -24,39 +24,34 @@ impl Index {
         Self { cells: vec![EMPTY; cells].into_boxed_slice(), mask: cells - 1 }
     }
 
-    #[inline]
-    fn tag(hash: u64) -> u32 {
-        (hash >> 32) as u32
-    }
-
     /// The first entry with this hash that `matches` says is meant.
     #[inline]
-    pub(super) fn find(&self, hash: u64, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {
-        let tag = Self::tag(hash);
+    pub(super) fn find(&self, hash: u32, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut at = hash as usize & self.mask;
         loop {
             let cell = self.cells[at];
             if cell.index == u32::MAX {
                 return None;
             }
-            if cell.tag == tag && matches(cell.index) {
+            if cell.hash == hash && matches(cell.index) {
                 return Some(cell.index);
             }
             at = (at + 1) & self.mask;
         }
     }
 
-    pub(super) fn insert(&mut self, hash: u64, index: u32) {
+    #[inline]
+    pub(super) fn insert(&mut self, hash: u32, index: u32) {
         let mut at = hash as usize & self.mask;
         while self.cells[at].index != u32::MAX {
             at = (at + 1) & self.mask;
         }
-        self.cells[at] = Cell { tag: Self::tag(hash), index };
+        self.cells[at] = Cell { hash, index };
     }
 
-    /// Removes the entry of `index`, which was inserted with `hash`. `hash_of` gives the hash of any
-    /// other entry.
-    pub(super) fn remove(&mut self, hash: u64, index: u32, hash_of: impl Fn(u32) -> u64) {
+    /// Removes the entry of `index`, which was inserted with `hash`.
+    #[inline]
+    pub(super) fn remove(&mut self, hash: u32, index: u32) {
         let mut hole = hash as usize & self.mask;
         while self.cells[hole].index != index {
             if self.cells[hole].index == u32::MAX {
@@ -72,7 +67,7 @@ impl Index {
             if cell.index == u32::MAX {
                 break;
             }
-            let home = hash_of(cell.index) as usize & self.mask;
+            let home = cell.hash as usize & self.mask;
             if (at.wrapping_sub(home) & self.mask) >= (at.wrapping_sub(hole) & self.mask) {
                 self.cells[hole] = cell;
                 hole = at;
@@ -92,14 +87,14 @@ mod tests {
         /// Keys are their own slab index; the weak hash makes long probe runs.
         #[test]
         fn agrees_with_a_set(steps in proptest::collection::vec((0u32..32, any::<bool>()), 1..400)) {
-            let hash = |key: u32| u64::from(key / 7) | u64::from(key % 3) << 32;
+            let hash = |key: u32| (key / 7) | (key % 3) << 16;
             let mut index = Index::new(32);
             let mut model = BTreeSet::new();
             for (key, insert) in steps {
                 if insert && model.insert(key) {
                     index.insert(hash(key), key);
                 } else if !insert && model.remove(&key) {
-                    index.remove(hash(key), key, hash);
+                    index.remove(hash(key), key);
                 }
                 for key in 0..32 {
                     let found = index.find(hash(key), |candidate| candidate == key);

@@ -93,6 +93,15 @@ impl<B: Payload> Message<B> {
         Self { length, fragments, ledger }
     }
 
+    /// A message that came in one packet.
+    #[inline]
+    pub(super) fn whole(payload: B, ledger: &Rc<Ledger<B>>) -> Self {
+        ledger.retain(1);
+        let length = payload.len();
+        let fragments = Fragments::One(Fragment { offset: 0, payload });
+        Self { length, fragments, ledger: Rc::clone(ledger) }
+    }
+
     /// Message bytes.
     pub fn len(&self) -> usize {
         self.length as usize

@@ -69,7 +69,7 @@ use peer::Peers;
 use ports::Ports;
 use rpc::{Inbound, Rpc, State};
 use slab::{Handle, Slab};
-use tombstones::{Ended, Tombstones};
+use tombstones::Tombstones;
 use transmit::Sender;
 use wheel::Wheel;
 
@@ -80,7 +80,6 @@ const CUTOFFS_INTERVAL: Nanos = Nanos::from_secs(1);
 pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
     config: Config,
     rpcs: Slab<Rpc<B, M>>,
-    client_index: Index,
     server_index: Index,
     client_count: usize,
     server_count: usize,
@@ -93,11 +92,13 @@ pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
     cutoffs: Cutoffs,
     next_cutoffs: Nanos,
     ledger: Rc<Ledger<B>>,
+    /// The message that may exceed the limit on retained packets.
+    overdraft: Option<Handle>,
     events: VecDeque<Event<B>>,
     /// Peers with acks that wait for a DATA packet, and since when.
     ack_flushes: VecDeque<(u32, Nanos)>,
     outgoing_bytes: u64,
-    next_sequence: u64,
+    id_seed: Seed,
     server_seed: Seed,
     /// Time during which the shard itself did not run; silence in it proves nothing.
     stalled_ns: u64,
@@ -117,7 +118,6 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         });
         Ok(Self {
             rpcs: Slab::new(rpcs),
-            client_index: Index::new(config.client_rpcs_max),
             server_index: Index::new(config.server_rpcs_max),
             client_count: 0,
             server_count: 0,
@@ -130,11 +130,12 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             cutoffs: Cutoffs::new(&config),
             next_cutoffs: Nanos::ZERO,
             ledger: Ledger::new(),
+            overdraft: None,
             events: VecDeque::with_capacity(256),
             ack_flushes: VecDeque::with_capacity(64),
             outgoing_bytes: 0,
             // Random, so that a restarted client does not meet the RPCs of its former life.
-            next_sequence: Seed::new(config.seed ^ 0x6964).hash(1, 2) & SEQUENCE_MASK,
+            id_seed: Seed::new(config.seed ^ 0x6964),
             server_seed: Seed::new(config.seed ^ 0x7372_7672),
             stalled_ns: 0,
             metrics: Metrics::default(),
@@ -241,19 +242,22 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.config.retained_packets_max / 8 * 7
     }
 
-    fn server_hash(seed: Seed, peer: u32, id: RpcId) -> u64 {
-        seed.hash(id.0, u64::from(peer))
+    #[inline]
+    fn server_hash(seed: Seed, peer: u32, id: RpcId) -> u32 {
+        seed.hash(id.0, u64::from(peer)) as u32
     }
 
-    /// The client RPC with this (even) id on `port`.
+    /// The client RPC with this (even) id on `port`. Ids of ours say where the RPC stands.
+    #[inline]
     fn find_client(&self, id: RpcId, port: HomaPort) -> Option<u32> {
-        self.client_index.find(id.0 >> 1, |index| {
-            self.rpcs.get(index).is_some_and(|rpc| rpc.id == id && rpc.local_port == port)
-        })
+        let place = ((id.0 >> PLACE_SHIFT) & PLACE_MASK) as u32;
+        let rpc = self.rpcs.get(place)?;
+        (rpc.id == id && rpc.local_port == port).then_some(place)
     }
 
     /// The server RPC with this (odd) id from `peer` on `port`; with `client_port`, only one from
     /// there.
+    #[inline]
     fn find_server(
         &self,
         peer: u32,
@@ -274,14 +278,12 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// Enters an RPC into the tables. The caller has checked that there is room.
     fn insert_rpc(&mut self, now: Nanos, rpc: Rpc<B, M>) -> Option<Handle> {
-        let (id, peer, is_client) = (rpc.id, rpc.peer, rpc.state.is_client());
+        let (id, peer, hash, is_client) = (rpc.id, rpc.peer, rpc.hash, rpc.state.is_client());
         let handle = self.rpcs.insert(rpc)?;
         if is_client {
-            self.client_index.insert(id.0 >> 1, handle.index);
             self.client_count += 1;
             self.metrics.client_started += 1;
         } else {
-            let hash = Self::server_hash(self.server_seed, peer, id);
             self.server_index.insert(hash, handle.index);
             self.server_count += 1;
             self.metrics.server_started += 1;
@@ -296,28 +298,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// Takes an RPC out of all tables; its buffers and messages go with it.
     fn end_rpc(&mut self, now: Nanos, index: u32) {
-        let Some(mut rpc) = self.rpcs.remove(index) else { return };
-        let is_client = rpc.state.is_client();
-        let rpcs = &self.rpcs;
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let (id, is_client) = (rpc.id, rpc.state.is_client());
         if is_client {
             self.client_count -= 1;
-            self.client_index.remove(rpc.id.0 >> 1, index, |other| {
-                rpcs.get(other).map_or(0, |rpc| rpc.id.0 >> 1)
-            });
         } else {
             self.server_count -= 1;
-            let seed = self.server_seed;
-            let hash = Self::server_hash(seed, rpc.peer, rpc.id);
-            self.server_index.remove(hash, index, |other| {
-                rpcs.get(other).map_or(0, |rpc| Self::server_hash(seed, rpc.peer, rpc.id))
-            });
+            self.server_index.remove(rpc.hash, index);
             if let Some(tombstones) = &mut self.tombstones {
-                tombstones.advance(now);
-                tombstones.insert(Ended {
-                    client_addr: self.peers.key(rpc.peer),
-                    client_port: rpc.remote_port.0,
-                    client_id: rpc.id.flip().0,
-                });
+                tombstones.insert(rpc.name);
             }
         }
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
@@ -333,7 +322,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.sender.remove(index);
             self.outgoing_bytes -= u64::from(outbound.length);
         }
-        self.probe.rpc_ended(now, rpc.id);
+        self.rpcs.remove(index);
+        self.probe.rpc_ended(now, id);
     }
 
     /// Ends a client RPC and tells the application why.
@@ -358,8 +348,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 }
 
-/// 54 bits of sequence leave room for 2^54 RPCs before the shard byte is reached.
-const SEQUENCE_MASK: u64 = (1 << 54) - 1;
+// An id, from the top: shard (8 bits), place in the table (20), sequence of that place (35), role (1).
+const SHARD_SHIFT: u32 = 56;
+const PLACE_SHIFT: u32 = 36;
+const PLACE_MASK: u64 = (1 << (SHARD_SHIFT - PLACE_SHIFT)) - 1;
+const SEQUENCE_MASK: u64 = (1 << (PLACE_SHIFT - 1)) - 1;
+/// RPCs of both roles that the place in an id can name.
+const RPCS_MAX: u64 = PLACE_MASK + 1;
 
 /// How full a transport is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Two transports and a network between them in virtual time: the bench for tests.
 
 use core::ops::Range;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::time::Nanos;
@@ -49,6 +50,8 @@ impl OutMessage for Outgoing {
 /// A packet on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
+    /// When it left.
+    pub(crate) at: Nanos,
     pub(crate) to: IpAddr,
     pub(crate) priority: u8,
     pub(crate) packet: Packet,
@@ -60,12 +63,28 @@ pub(crate) struct Frame {
 pub(crate) struct Sink {
     pub(crate) frames: Vec<Frame>,
     pub(crate) room: usize,
+    now: Nanos,
 }
 
 impl Sink {
-    pub(crate) fn with_room(room: usize) -> Self {
-        Self { frames: Vec::new(), room }
+    pub(crate) fn with_room(room: usize, now: Nanos) -> Self {
+        Self { frames: Vec::new(), room, now }
     }
+}
+
+impl Frame {
+    /// Type, fields and priority on the wire, without ports and id: `BUSY @7`.
+    pub(crate) fn brief(&self) -> String {
+        let line = self.packet.with_payload(self.payload.0.len()).to_string();
+        let words: Vec<&str> = line.split(' ').collect();
+        let fields = [&words[..1], &words[3..]].concat().join(" ");
+        format!("{fields} @{}", self.priority)
+    }
+}
+
+/// [`Frame::brief`] of all.
+pub(crate) fn briefs(frames: &[Frame]) -> Vec<String> {
+    frames.iter().map(Frame::brief).collect()
 }
 
 impl TxSink<Outgoing> for Sink {
@@ -74,8 +93,7 @@ impl TxSink<Outgoing> for Sink {
     }
 
     fn control(&mut self, to: PeerRef, priority: u8, packet: &Packet) {
-        let frame = Frame { to: to.addr, priority, packet: *packet, payload: Bytes(Vec::new()) };
-        self.frames.push(frame);
+        self.push(to, priority, packet, Vec::new());
     }
 
     fn data(
@@ -87,7 +105,15 @@ impl TxSink<Outgoing> for Sink {
         range: Range<u32>,
     ) {
         let bytes = message.bytes[range.start as usize..range.end as usize].to_vec();
-        self.frames.push(Frame { to: to.addr, priority, packet: *packet, payload: Bytes(bytes) });
+        self.push(to, priority, packet, bytes);
+    }
+}
+
+impl Sink {
+    fn push(&mut self, to: PeerRef, priority: u8, packet: &Packet, bytes: Vec<u8>) {
+        assert!(self.frames.len() < self.room, "more packets than the sink has room for");
+        let (to, packet, payload) = (to.addr, *packet, Bytes(bytes));
+        self.frames.push(Frame { at: self.now, to, priority, packet, payload });
     }
 }
 
@@ -116,38 +142,73 @@ pub(crate) struct Faults {
     pub(crate) jitter_ns: u64,
 }
 
-/// A client and a server with 5 us of network between them.
+/// A request that the application of one side has.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) side: usize,
+    pub(crate) rpc: RpcHandle,
+    pub(crate) message: Message<Bytes>,
+}
+
+/// Says of a packet that side 0 or 1 has sent whether the network loses it.
+type Lose = Box<dyn FnMut(usize, &Frame) -> bool>;
+
+/// A client (side 0) and a server (side 1) with 5 us of network between them. Every step checks
+/// that no request is delivered twice and that grants stay within the budget.
 pub(crate) struct Pair {
     pub(crate) now: Nanos,
     pub(crate) shards: [Shard; 2],
-    pub(crate) port: HomaPort,
+    /// The ports that calls come from.
+    pub(crate) ports: [HomaPort; 2],
     pub(crate) faults: Faults,
-    in_flight: std::collections::BTreeMap<(Nanos, u64), (usize, Frame)>,
+    /// Losses that a test chooses.
+    pub(crate) lose: Option<Lose>,
+    /// Hosts report closed ports.
+    pub(crate) icmp: bool,
+    /// Payload bytes of full packets.
+    pub(crate) segment: u32,
+    /// Packets that the NIC takes at a time.
+    pub(crate) room: usize,
+    in_flight: BTreeMap<(Nanos, u64), (usize, Frame)>,
     sequence: u64,
     random: u64,
-    /// Requests the server has, in order of arrival; the test answers them.
-    pub(crate) requests: VecDeque<(RpcHandle, Message<Bytes>)>,
+    delivered: HashSet<(usize, RpcId)>,
+    /// Requests not answered, in order of arrival.
+    pub(crate) requests: VecDeque<Request>,
     pub(crate) responses: Vec<(u64, Result<Message<Bytes>, RpcError>)>,
     pub(crate) sent: [Vec<Frame>; 2],
     pub(crate) record: bool,
 }
 
 pub(crate) const DELAY: Nanos = Nanos::from_us(5);
+const ADDRESSES: [IpAddr; 2] = [CLIENT, SERVER];
 
 impl Pair {
     pub(crate) fn new(config: Config) -> Self {
-        let shard = |seed| Shard::new(Config { seed, ..config.clone() }, ()).unwrap();
-        let mut shards = [shard(1), shard(2)];
+        Self::with_configs(config.clone(), config)
+    }
+
+    /// Different settings at client and server.
+    pub(crate) fn with_configs(client: Config, server: Config) -> Self {
+        let mut shards = [
+            Shard::new(Config { seed: client.seed + 1, ..client }, ()).unwrap(),
+            Shard::new(Config { seed: server.seed + 2, ..server }, ()).unwrap(),
+        ];
         assert!(shards[1].open_server_port(SERVICE));
         let port = shards[0].open_client_port().unwrap();
         Self {
             now: Nanos::from_ms(1),
             shards,
-            port,
+            ports: [port, SERVICE],
             faults: Faults::default(),
-            in_flight: Default::default(),
+            lose: None,
+            icmp: true,
+            segment: SEGMENT,
+            room: 64,
+            in_flight: BTreeMap::new(),
             sequence: 0,
             random: 0x2545_F491_4F6C_DD1D,
+            delivered: HashSet::new(),
             requests: VecDeque::new(),
             responses: Vec::new(),
             sent: [Vec::new(), Vec::new()],
@@ -155,9 +216,34 @@ impl Pair {
         }
     }
 
+    /// Both sides serve and call, all from one port.
+    pub(crate) fn symmetric(config: Config) -> Self {
+        let mut pair = Self::new(config);
+        assert!(pair.shards[0].open_server_port(SERVICE));
+        pair.ports = [SERVICE; 2];
+        pair
+    }
+
+    /// Seeds the faults.
+    pub(crate) fn seed(&mut self, seed: u64) {
+        self.random = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    }
+
     pub(crate) fn call(&mut self, len: usize, cookie: u64) -> RpcHandle {
-        let message = outgoing(len, cookie);
-        self.shards[0].call(self.now, self.port, SERVER, SERVICE, message, cookie).unwrap().0
+        self.call_from(0, len, cookie).unwrap()
+    }
+
+    /// A call of a message that [`pattern`] makes of `len` and `cookie`.
+    pub(crate) fn call_from(
+        &mut self,
+        side: usize,
+        len: usize,
+        cookie: u64,
+    ) -> Result<RpcHandle, RefusedReason> {
+        let message = Outgoing { bytes: pattern(len, cookie), segment: self.segment };
+        let (port, to) = (self.ports[side], ADDRESSES[1 - side]);
+        let called = self.shards[side].call(self.now, port, to, SERVICE, message, cookie);
+        called.map(|(handle, _)| handle).map_err(|refused| refused.reason)
     }
 
     pub(crate) fn random(&mut self, below: u64) -> u64 {
@@ -168,6 +254,9 @@ impl Pair {
     }
 
     fn put_on_wire(&mut self, to: usize, frame: Frame) {
+        if self.lose.as_mut().is_some_and(|lose| lose(1 - to, &frame)) {
+            return;
+        }
         if self.random(100) < self.faults.loss_percent {
             return;
         }
@@ -183,7 +272,7 @@ impl Pair {
 
     fn drain(&mut self, side: usize) {
         loop {
-            let mut sink = Sink::with_room(64);
+            let mut sink = Sink::with_room(self.room, self.now);
             if self.shards[side].poll_transmit(self.now, &mut sink) == 0 {
                 break;
             }
@@ -196,7 +285,10 @@ impl Pair {
         }
         while let Some(event) = self.shards[side].poll_event() {
             match event {
-                Event::Request { rpc, message, .. } => self.requests.push_back((rpc, message)),
+                Event::Request { rpc, id, message, .. } => {
+                    assert!(self.delivered.insert((side, id)), "request {id} delivered twice");
+                    self.requests.push_back(Request { side, rpc, message });
+                }
                 Event::Response { cookie, result, .. } => self.responses.push((cookie, result)),
                 Event::RequestHead { .. } => {}
             }
@@ -220,12 +312,20 @@ impl Pair {
                 break;
             }
             let (to, frame) = entry.remove();
-            let from = if to == 1 { CLIENT } else { SERVER };
-            self.shards[to].on_packet(self.now, from, &frame.packet, frame.payload);
+            let (from, header) = (ADDRESSES[1 - to], frame.packet.header);
+            let outcome = self.shards[to].on_packet(self.now, from, &frame.packet, frame.payload);
+            if outcome == Outcome::PortUnreachable && self.icmp {
+                let what = Unreachable::Port { local: header.sport, remote: header.dport };
+                self.shards[1 - to].on_unreachable(self.now, ADDRESSES[to], what);
+            }
         }
         for shard in &mut self.shards {
+            let announced = shard.occupancy().incoming_bytes;
             shard.end_burst(self.now);
             shard.on_timer(self.now);
+            let budget = u64::from(shard.config().incoming_max_bytes);
+            let incoming = shard.occupancy().incoming_bytes;
+            assert!(incoming <= announced.max(budget), "granted to {incoming} of {budget}");
         }
         true
     }
@@ -239,24 +339,39 @@ impl Pair {
         let until = self.now + duration;
         let mut kept = VecDeque::new();
         loop {
-            let more = self.step(until);
-            self.drain(1);
-            while let Some((rpc, request)) = self.requests.pop_front() {
-                match service(&request) {
-                    Some(response) => {
-                        // Refused if the client has given up in the meantime.
-                        let _ = self.shards[1].reply(self.now, rpc, response);
-                    }
-                    None => kept.push_back((rpc, request)),
+            while let Some(request) = self.requests.pop_front() {
+                match service(&request.message) {
+                    // Refused if the client has given up in the meantime.
+                    Some(response) => drop(self.reply(&request, response)),
+                    None => kept.push_back(request),
                 }
             }
-            if !more {
-                self.drain(0);
-                self.drain(1);
+            let more = self.step(until);
+            self.drain(0);
+            self.drain(1);
+            if !more && self.requests.is_empty() {
                 break;
             }
         }
         self.requests = kept;
+    }
+
+    /// Runs for `duration` without answering anything.
+    pub(crate) fn idle(&mut self, duration: Nanos) {
+        self.run(duration, |_| None);
+    }
+
+    pub(crate) fn reply(
+        &mut self,
+        request: &Request,
+        response: Outgoing,
+    ) -> Result<(), Refused<Outgoing>> {
+        self.shards[request.side].reply(self.now, request.rpc, response)
+    }
+
+    /// For a server that restarts: what it did before it does not remember.
+    pub(crate) fn forget_deliveries(&mut self) {
+        self.delivered.clear();
     }
 
     /// Nothing in the tables of either side but peers.
@@ -268,9 +383,22 @@ impl Pair {
         }
     }
 
-    /// Types of the packets a side has sent, in order, each with its `Display`.
-    pub(crate) fn log(&self, side: usize) -> Vec<String> {
-        self.sent[side].iter().map(|frame| frame.packet.to_string()).collect()
+    /// All calls with these cookies and lengths were answered by [`echo`], each once.
+    pub(crate) fn assert_echoed(&mut self, calls: &[(u64, usize)]) {
+        let mut responses: Vec<_> = self.responses.drain(..).collect();
+        responses.sort_by_key(|(cookie, _)| *cookie);
+        let cookies: Vec<u64> = responses.iter().map(|(cookie, _)| *cookie).collect();
+        assert_eq!(cookies, calls.iter().map(|(cookie, _)| *cookie).collect::<Vec<_>>());
+        for ((cookie, result), (_, len)) in responses.into_iter().zip(calls) {
+            let message = result.unwrap_or_else(|error| panic!("call {cookie}: {error}"));
+            assert!(message.to_vec() == pattern(*len, cookie), "call {cookie} of {len} bytes");
+        }
+    }
+
+    /// When `side` sent the packets that `matches` picks, in microseconds since the start.
+    pub(crate) fn times_us(&self, side: usize, matches: impl Fn(&Body) -> bool) -> Vec<u64> {
+        let picked = self.sent[side].iter().filter(|frame| matches(&frame.packet.body));
+        picked.map(|frame| frame.at.since(Nanos::from_ms(1)).0 / 1_000).collect()
     }
 
     pub(crate) fn count(&self, side: usize, matches: impl Fn(&Body) -> bool) -> usize {

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use crate::time::Nanos;
 use crate::wire::{Ack, AckRecord, Header, HomaPort, NUM_PRIORITIES, RpcId};
 
-use super::buffers::PeerRef;
 use super::config::Config;
 use super::cutoffs::UNKNOWN_PEER;
 use super::hash::Seed;
@@ -19,6 +18,8 @@ const ACKS_MAX: usize = 5;
 const EVICTION_STEPS: u32 = 64;
 /// CUTOFFS go to a peer at most once in this time.
 const CUTOFFS_INTERVAL: Nanos = Nanos::from_ms(1);
+/// The limit on RESENDs and NEED_ACKs counts them over this time.
+pub(super) const PROBE_WINDOW: Nanos = Nanos::from_ms(1);
 
 /// An ack not sent yet, with what an ACK packet of its own needs.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,8 @@ impl PendingAck {
 pub(super) struct Peer {
     pub(super) addr: IpAddr,
     key: u128,
+    /// Seeded hash of the address, for the tables that contain it in their keys.
+    pub(super) secret: u64,
     /// RPCs in our tables with this peer, both roles.
     pub(super) rpcs: u32,
     pub(super) server_rpcs: u32,
@@ -48,8 +51,12 @@ pub(super) struct Peer {
     cutoffs_sent: Option<Nanos>,
     acks: [PendingAck; ACKS_MAX],
     ack_count: u8,
+    /// Since when there have been acks without a break.
+    acks_since: Nanos,
     /// The peer stands in the list of those whose acks wait for a packet to ride on.
     pub(super) ack_flush_queued: bool,
+    /// Control packets to it that wait to be sent.
+    pub(super) control_queued: u32,
     probe_window: u64,
     probes: u32,
     /// Its messages that need grants.
@@ -57,11 +64,12 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(addr: IpAddr, key: u128, now: Nanos) -> Self {
+    fn new(addr: IpAddr, key: u128, secret: u64, now: Nanos) -> Self {
         let none = PendingAck { id: RpcId(0), client_port: HomaPort(0), server_port: HomaPort(0) };
         Self {
             addr,
             key,
+            secret,
             rpcs: 0,
             server_rpcs: 0,
             last_used: now,
@@ -70,7 +78,9 @@ impl Peer {
             cutoffs_sent: None,
             acks: [none; ACKS_MAX],
             ack_count: 0,
+            acks_since: now,
             ack_flush_queued: false,
+            control_queued: 0,
             probe_window: 0,
             probes: 0,
             grantable: Heap::default(),
@@ -95,7 +105,10 @@ impl Peer {
 
     /// Notes an ack. If the list is full it comes back, together with the whole list, as the ACK
     /// packet to send.
-    pub(super) fn add_ack(&mut self, ack: PendingAck) -> Option<(Header, Ack)> {
+    pub(super) fn add_ack(&mut self, now: Nanos, ack: PendingAck) -> Option<(Header, Ack)> {
+        if self.ack_count == 0 {
+            self.acks_since = now;
+        }
         if usize::from(self.ack_count) == ACKS_MAX {
             return Some((Self::ack_header(ack), self.take_acks()));
         }
@@ -109,6 +122,11 @@ impl Peer {
     pub(super) fn pop_ack(&mut self) -> Option<AckRecord> {
         self.ack_count = self.ack_count.checked_sub(1)?;
         Some(self.acks[usize::from(self.ack_count)].record())
+    }
+
+    /// Since when the oldest ack may have been waiting; `None` if there is none.
+    pub(super) fn acks_since(&self) -> Option<Nanos> {
+        (self.ack_count > 0).then_some(self.acks_since)
     }
 
     /// All acks as one packet: the newest in its header, the rest as records.
@@ -134,7 +152,7 @@ impl Peer {
 
     /// Whether another RESEND or NEED_ACK may go to this peer in this millisecond; counts it.
     pub(super) fn take_probe(&mut self, now: Nanos, max: u32) -> bool {
-        let window = now.0 / 1_000_000;
+        let window = now.0 / PROBE_WINDOW.0;
         if window != self.probe_window {
             (self.probe_window, self.probes) = (window, 0);
         }
@@ -188,10 +206,6 @@ impl Peers {
         self.slab.get_mut(index)
     }
 
-    pub(super) fn reference(&self, index: u32) -> Option<PeerRef> {
-        self.slab.get(index).map(|peer| PeerRef { index, addr: peer.addr })
-    }
-
     #[inline]
     pub(super) fn find(&mut self, addr: IpAddr) -> Option<u32> {
         let key = key_of(addr);
@@ -200,7 +214,7 @@ impl Peers {
         {
             return Some(index);
         }
-        let hash = self.seed.hash_u128(key, 0);
+        let hash = self.seed.hash_u128(key, 0) as u32;
         let slab = &self.slab;
         let found = self.index.find(hash, |i| slab.get(i).is_some_and(|peer| peer.key == key))?;
         self.recent = Some((key, found));
@@ -228,8 +242,10 @@ impl Peers {
             self.evicted += 1;
         }
         let key = key_of(addr);
-        let handle = self.slab.insert(Peer::new(addr, key, now))?;
-        self.index.insert(self.seed.hash_u128(key, 0), handle.index);
+        let secret = self.seed.hash_u128(key, 0);
+        let hash = secret as u32;
+        let handle = self.slab.insert(Peer::new(addr, key, secret, now))?;
+        self.index.insert(hash, handle.index);
         Some(handle.index)
     }
 
@@ -242,6 +258,7 @@ impl Peers {
             if let Some(peer) = self.slab.get(self.hand)
                 && peer.rpcs == 0
                 && !peer.ack_flush_queued
+                && peer.control_queued == 0
                 && idle.is_none_or(|(last_used, _)| peer.last_used < last_used)
             {
                 idle = Some((peer.last_used, self.hand));
@@ -251,17 +268,10 @@ impl Peers {
     }
 
     fn remove(&mut self, index: u32) {
-        let Some(peer) = self.slab.remove(index) else { return };
-        let (seed, slab) = (self.seed, &self.slab);
-        self.index.remove(seed.hash_u128(peer.key, 0), index, |i| {
-            slab.get(i).map_or(0, |other| seed.hash_u128(other.key, 0))
-        });
+        let Some(peer) = self.slab.get(index) else { return };
+        self.index.remove(peer.secret as u32, index);
+        self.slab.remove(index);
         self.recent = None;
-    }
-
-    /// The canonical form of a peer's address, as tombstones use it.
-    pub(super) fn key(&self, index: u32) -> u128 {
-        self.slab.get(index).map_or(0, |peer| peer.key)
     }
 }
 
@@ -308,14 +318,14 @@ mod tests {
             server_port: HomaPort(99),
         };
         for n in 1..=5 {
-            assert!(peer.add_ack(ack(n)).is_none());
+            assert!(peer.add_ack(Nanos(n), ack(n)).is_none());
         }
-        let (header, records) = peer.add_ack(ack(6)).unwrap();
+        let (header, records) = peer.add_ack(Nanos(6), ack(6)).unwrap();
         assert_eq!(header.sender_id, RpcId(12));
         assert_eq!(records.iter().map(|r| r.client_id.0).collect::<Vec<_>>(), [2, 4, 6, 8, 10]);
         assert_eq!(peer.pop_ack(), None);
-        peer.add_ack(ack(7));
-        peer.add_ack(ack(8));
+        peer.add_ack(Nanos(7), ack(7));
+        peer.add_ack(Nanos(8), ack(8));
         assert_eq!(peer.pop_ack().unwrap().client_id, RpcId(16), "newest first");
     }
 

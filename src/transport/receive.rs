@@ -15,7 +15,8 @@ use super::metrics::{Metrics, Probe};
 use super::peer::PendingAck;
 use super::reassembly::Added;
 use super::rpc::{Inbound, Rpc, State};
-use super::tombstones::Ended;
+use super::slab::Handle;
+use super::tombstones::{Memory, Name};
 
 /// What the caller has to do about a received packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             (Body::RpcUnknown, Some(index)) => self.restart(index),
             (Body::Cutoffs(cutoffs), _) => self.on_cutoffs(received, cutoffs),
-            (Body::NeedAck, Some(index)) => self.request_resend(now, index),
+            (Body::NeedAck, Some(index)) => {
+                self.request_resend(now, index);
+            }
             (Body::NeedAck, None) => {
                 if let Some(peer) = self.peers.find_or_insert(received.src, now) {
                     let records = self.peers.get_mut(peer).map(|peer| peer.take_acks());
@@ -138,32 +141,62 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     fn response_data(&mut self, received: &Received<'_>, index: u32, data: &Data, payload: B) {
         let now = received.now;
-        let Some(rpc) = self.rpcs.get_mut(index) else { return };
-        let peer = rpc.peer;
-        if rpc.inbound.is_none() {
-            if data.message_length == 0 || data.message_length > MAX_MESSAGE_LENGTH {
-                // Waiting for a good one would leave the RPC to hang (reference-gaps.md G7).
-                self.metrics.bad_length += 1;
-                self.fail_client(now, index, RpcError::BadResponseLength(data.message_length));
-                return;
-            }
-            rpc.state = State::ClientIncoming;
-            rpc.inbound = Some(Inbound::new(data.message_length, now));
-            self.cutoffs.count(data.message_length);
-        }
         self.refresh_cutoffs(received, data.cutoff_version);
         if let Some(ack) = data.ack
             && let Some(peer) = self.peers.find(received.src)
         {
             self.on_ack(now, peer, ack.client_id, ack.server_port);
         }
-        if self.add_data(now, index, data, payload) {
-            self.response_complete(now, index, peer);
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let peer = rpc.peer;
+        if rpc.inbound.is_none() {
+            if is_whole(data, payload.len()) {
+                let message = self.whole_message(data, payload);
+                self.deliver_response(now, index, peer, message);
+                return;
+            }
+            if data.message_length == 0 || data.message_length > MAX_MESSAGE_LENGTH {
+                // Waiting for a good one would leave the RPC to hang (reference-gaps.md G7).
+                self.metrics.bad_length += 1;
+                self.fail_client(now, index, RpcError::BadResponseLength(data.message_length));
+                return;
+            }
+            if !in_range(data, data.message_length, payload.len()) {
+                // Believed, it would leave the RPC waiting for nothing, without a timer.
+                self.metrics.bad_range += 1;
+                return;
+            }
+            rpc.state = State::ClientIncoming;
+            rpc.inbound = Some(Inbound::new(data.message_length, now));
+            self.cutoffs.count(data.message_length);
+        }
+        if self.add_data(now, index, data, payload)
+            && let Some(message) = self.take_message(index)
+        {
+            self.deliver_response(now, index, peer, message);
         }
     }
 
-    fn response_complete(&mut self, now: Nanos, index: u32, peer: u32) {
-        let Some(message) = self.take_message(index) else { return };
+    /// A message that came in one packet, the common case, which needs no reassembly.
+    fn whole_message(&mut self, data: &Data, mut payload: B) -> Message<B> {
+        self.detach_if_scarce(&mut payload);
+        self.cutoffs.count(data.message_length);
+        self.metrics.useful_retransmits += u64::from(data.retransmit);
+        self.metrics.message_bytes_received += u64::from(data.message_length);
+        Message::whole(payload, &self.ledger)
+    }
+
+    /// Copies a small payload out of its packet buffer when those run short.
+    #[inline]
+    fn detach_if_scarce(&self, payload: &mut B) {
+        if self.ledger.retained() > self.retained_scarce()
+            && payload.len() < self.config.detach_below_bytes
+        {
+            payload.detach();
+        }
+    }
+
+    fn deliver_response(&mut self, now: Nanos, index: u32, peer: u32, message: Message<B>) {
         let Some(rpc) = self.rpcs.get(index) else { return };
         let (cookie, id) = (rpc.cookie, rpc.id);
         // The data is in our memory: the server need not wait for the application to look at it
@@ -237,30 +270,62 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let index = match received.index {
             // The ack may have ended it.
             Some(index) if self.rpcs.get(index).is_some_and(|rpc| rpc.id == received.id) => index,
-            _ => match self.admit_request(received, peer, data, payload.len()) {
-                Some(index) => index,
-                None => return,
-            },
+            _ => {
+                let Some(name) = self.admit_request(received, peer, data, payload.len()) else {
+                    return;
+                };
+                if is_whole(data, payload.len()) {
+                    self.start_whole(received, peer, data, name, payload);
+                    return;
+                }
+                let inbound = Inbound::new(data.message_length, now);
+                let rpc = self.server_rpc(received, peer, name, Some(inbound));
+                let Some(handle) = self.insert_rpc(now, rpc) else { return };
+                self.cutoffs.count(data.message_length);
+                let probe = self.timer_time(now) + Nanos(self.config.resend_after_ns);
+                self.wheel.arm(handle.index, probe);
+                handle.index
+            }
         };
         if self.rpcs.get(index).map(|rpc| rpc.state) != Some(State::ServerIncoming) {
             self.metrics.duplicates += 1;
             return;
         }
-        if self.add_data(now, index, data, payload) {
-            self.request_complete(received, index);
-        } else {
+        if !self.add_data(now, index, data, payload) {
             self.announce_head(index);
+            return;
         }
+        let Some(message) = self.take_message(index) else { return };
+        let Some(handle) = self.rpcs.handle(index) else { return };
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        rpc.state = State::ServerInService;
+        rpc.inbound = None;
+        self.deliver_request(received, handle, message);
     }
 
-    /// Makes the RPC of a new request, unless a limit or a bad packet forbids it.
+    /// A new request that came in one packet: in service at once.
+    fn start_whole(
+        &mut self,
+        received: &Received<'_>,
+        peer: u32,
+        data: &Data,
+        name: Name,
+        payload: B,
+    ) {
+        let rpc = self.server_rpc(received, peer, name, None);
+        let Some(handle) = self.insert_rpc(received.now, rpc) else { return };
+        let message = self.whole_message(data, payload);
+        self.deliver_request(received, handle, message);
+    }
+
+    /// Whether a new request may become an RPC; gives the name to remember it by.
     fn admit_request(
         &mut self,
         received: &Received<'_>,
         peer: u32,
         data: &Data,
         payload: u32,
-    ) -> Option<u32> {
+    ) -> Option<Name> {
         let length = data.message_length;
         if length == 0 || length > MAX_MESSAGE_LENGTH {
             self.metrics.bad_length += 1;
@@ -270,19 +335,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.metrics.bad_range += 1;
             return None;
         }
-        let ended = Ended {
-            client_addr: self.peers.key(peer),
-            client_port: received.header.sport.0,
-            client_id: received.header.sender_id.0,
-        };
+        let secret = self.peers.get(peer).map_or(0, |peer| peer.secret);
+        let mut name = Name::default();
         if let Some(tombstones) = &self.tombstones {
-            if tombstones.contains(ended) {
-                self.metrics.tombstone_hits += 1;
-                return None;
-            }
-            if !tombstones.has_room(ended) {
-                self.metrics.refused_tombstones += 1;
-                return None;
+            let (port, id) = (received.header.sport.0, received.header.sender_id.0);
+            name = tombstones.name(secret, port, id);
+            match tombstones.recall(name) {
+                Memory::Unknown => {}
+                Memory::Ended => {
+                    self.metrics.tombstone_hits += 1;
+                    return None;
+                }
+                Memory::NoRoom => {
+                    self.metrics.refused_tombstones += 1;
+                    return None;
+                }
             }
         }
         if self.server_count >= self.config.server_rpcs_max {
@@ -298,38 +365,37 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.metrics.refused_buffers += 1;
             return None;
         }
-        self.start_server_rpc(received, peer, length)
+        Some(name)
     }
 
-    fn start_server_rpc(&mut self, received: &Received<'_>, peer: u32, length: u32) -> Option<u32> {
-        let now = received.now;
-        let quiet_since = self.timer_time(now);
-        let next_probe = quiet_since + Nanos(self.config.resend_after_ns);
-        let rpc = Rpc {
+    /// The entry of a new request: in service if it is complete, that is without `inbound`.
+    fn server_rpc(
+        &self,
+        received: &Received<'_>,
+        peer: u32,
+        name: Name,
+        inbound: Option<Inbound<B>>,
+    ) -> Rpc<B, M> {
+        let quiet_since = self.timer_time(received.now);
+        let state = if inbound.is_some() { State::ServerIncoming } else { State::ServerInService };
+        Rpc {
             id: received.id,
             peer,
             local_port: received.header.dport,
             remote_port: received.header.sport,
-            state: State::ServerIncoming,
+            state,
             cookie: 0,
             outbound: None,
-            inbound: Some(Inbound::new(length, now)),
+            inbound,
             quiet_since,
-            next_probe,
+            next_probe: quiet_since + Nanos(self.config.resend_after_ns),
             need_acks: 0,
-        };
-        let handle = self.insert_rpc(now, rpc)?;
-        self.cutoffs.count(length);
-        self.wheel.arm(handle.index, next_probe);
-        Some(handle.index)
+            hash: Self::server_hash(self.server_seed, peer, received.id),
+            name,
+        }
     }
 
-    fn request_complete(&mut self, received: &Received<'_>, index: u32) {
-        let Some(message) = self.take_message(index) else { return };
-        let Some(handle) = self.rpcs.handle(index) else { return };
-        let Some(rpc) = self.rpcs.get_mut(index) else { return };
-        rpc.state = State::ServerInService;
-        rpc.inbound = None;
+    fn deliver_request(&mut self, received: &Received<'_>, handle: Handle, message: Message<B>) {
         self.metrics.server_requests += 1;
         self.events.push_back(Event::Request {
             rpc: RpcHandle(handle),
@@ -361,9 +427,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Adds the bytes of a DATA packet to the incoming message; says whether it is complete now.
     fn add_data(&mut self, now: Nanos, index: u32, data: &Data, mut payload: B) -> bool {
         let retained = self.ledger.retained();
-        let is_best = retained >= self.config.retained_packets_max
-            && self.grants.best(&self.peers) == Some(index);
-        let scarce = self.retained_scarce();
+        let is_full = retained >= self.config.retained_packets_max;
+        let goes_on =
+            !is_full || self.grants.best(&self.peers) == Some(index) || self.may_overdraw(index);
+        self.detach_if_scarce(&mut payload);
         let Some(rpc) = self.rpcs.get_mut(index) else { return false };
         let peer = rpc.peer;
         let Some(inbound) = rpc.inbound.as_mut() else { return false };
@@ -382,12 +449,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         inbound.granted = inbound.granted.max(announced);
         inbound.budgeted = inbound.budgeted.max(announced.min(self.config.unsched_bytes));
         let completes = payload.len() == inbound.reassembly.remaining();
-        if retained >= self.config.retained_packets_max && !is_best && !completes {
+        if !goes_on && !completes {
             self.metrics.data_dropped_no_buffers += 1;
         } else {
-            if retained > scarce && payload.len() < self.config.detach_below_bytes {
-                payload.detach();
-            }
             let gaps_max = self.config.gaps_per_message_max;
             match inbound.reassembly.add(data.offset, payload, gaps_max, &self.ledger) {
                 Added::New(_) => {
@@ -398,6 +462,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
         }
         self.after_data(now, index, peer, before)
+    }
+
+    /// When the receive buffers are used up, one incomplete message at a time goes on all the same, or
+    /// messages that have all been begun would block each other for ever. It hands over when it has
+    /// all it may expect, for others hold the budget that it needs for more.
+    fn may_overdraw(&mut self, index: u32) -> bool {
+        let holder = self.overdraft.and_then(|handle| self.rpcs.resolve(handle));
+        let expects_more = |inbound: &Inbound<B>| inbound.reassembly.received() < inbound.granted;
+        match holder.filter(|&holder| self.inbound(holder).is_some_and(expects_more)) {
+            Some(holder) => holder == index,
+            None => {
+                self.overdraft = self.rpcs.handle(index);
+                true
+            }
+        }
     }
 
     /// Brings budget, grant order and gap recovery up to date; says whether the message is complete.
@@ -414,24 +493,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         let (after, key) = (inbound.incoming(), inbound.key());
         let complete = inbound.reassembly.is_complete();
-        let mut recover = false;
-        if inbound.reassembly.gap_count() == 0 || gap_recovery == Nanos::ZERO {
-            inbound.gap_due = None;
-        } else if let Some(due) = inbound.gap_due {
-            recover = now >= due;
-            if recover {
-                // Give the answer time before asking again.
-                inbound.gap_due = Some(now + gap_recovery + gap_recovery);
-            }
-        } else {
-            inbound.gap_due = Some(now + gap_recovery);
-        }
+        let recover = inbound.gaps_due(now, gap_recovery);
         self.grants.adjust(before, after);
         if needs_grants {
             self.grants.set(&mut self.peers, peer, index, key);
         }
-        if recover {
-            self.recover_gaps(now, index);
+        if let Some(below) = recover {
+            self.recover_gaps(now, index, below);
         }
         complete
     }
@@ -494,9 +562,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         let top = self.config.num_priorities - 1;
         let priority = resend.priority.unwrap_or(top).min(top);
-        self.resend(handle, resend.offset..end, priority);
+        let queued = self.resend(handle, resend.offset..end, priority);
         self.start_sending(handle);
-        if resend.offset >= sent_to {
+        // Also when too much waits to be sent again: we are there, the bytes will come later.
+        if resend.offset >= sent_to || !queued {
             self.answer(received, Body::Busy);
         }
     }
@@ -565,4 +634,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 /// Whether the payload lies within the message.
 fn in_range(data: &Data, length: u32, payload: u32) -> bool {
     data.offset < length && payload <= length - data.offset
+}
+
+/// Whether the packet is the whole message.
+#[inline]
+fn is_whole(data: &Data, payload: u32) -> bool {
+    data.offset == 0 && payload == data.message_length && payload > 0
 }

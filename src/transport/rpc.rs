@@ -6,6 +6,7 @@ use crate::wire::{Header, HomaPort, RpcId};
 use super::buffers::{OutMessage, Payload};
 use super::heap::Key;
 use super::reassembly::Reassembly;
+use super::tombstones::Name;
 
 /// Where an RPC is in its life. A client RPC is removed as soon as its response is complete, so
 /// the state "complete" of the protocol needs no entry here.
@@ -105,8 +106,9 @@ pub(super) struct Inbound<B> {
     pub(super) budgeted: u32,
     /// When its first packet came.
     pub(super) created: Nanos,
-    /// When a gap may be asked for although the message still flows.
-    pub(super) gap_due: Option<Nanos>,
+    /// When gaps may be asked for although the message still flows, and the offset below which they
+    /// lie: those above are too young to be more than reordering.
+    pub(super) gap_due: Option<(Nanos, u32)>,
     /// The application knows of it.
     pub(super) announced: bool,
 }
@@ -126,6 +128,27 @@ impl<B: Payload> Inbound<B> {
     /// Bytes of the budget this message uses: to come without another grant.
     pub(super) fn incoming(&self) -> u32 {
         self.budgeted.saturating_sub(self.reassembly.received())
+    }
+
+    /// Whether gaps have lasted longer than reordering does; if so, the offset below which they lie.
+    pub(super) fn gaps_due(&mut self, now: Nanos, gap_recovery: Nanos) -> Option<u32> {
+        if self.reassembly.gap_count() == 0 || gap_recovery == Nanos::ZERO {
+            self.gap_due = None;
+            return None;
+        }
+        let high = self.reassembly.high();
+        let Some((due, below)) = self.gap_due else {
+            self.gap_due = Some((now + gap_recovery, high));
+            return None;
+        };
+        if now < due {
+            return None;
+        }
+        let lost = self.reassembly.gaps().next().is_some_and(|gap| gap.start < below);
+        // After asking, give the answer time before asking again.
+        let wait = if lost { gap_recovery + gap_recovery } else { gap_recovery };
+        self.gap_due = Some((now + wait, high));
+        lost.then_some(below)
     }
 
     pub(super) fn needs_grants(&self) -> bool {
@@ -155,6 +178,10 @@ pub(super) struct Rpc<B, M> {
     pub(super) next_probe: Nanos,
     /// NEED_ACKs sent.
     pub(super) need_acks: u32,
+    /// Server: the hash it stands in the index with.
+    pub(super) hash: u32,
+    /// Server: under what name its end will be remembered.
+    pub(super) name: Name,
 }
 
 impl<B, M> Rpc<B, M> {

@@ -38,6 +38,17 @@ impl<T> Slab<T> {
         self.len == self.capacity
     }
 
+    /// The handle that the next insertion will give, unless the slab is full.
+    #[inline]
+    pub(super) fn next_handle(&self) -> Option<Handle> {
+        if self.free != NIL {
+            let generation = self.slots[self.free as usize].generation;
+            return Some(Handle { index: self.free, generation });
+        }
+        let index = self.slots.len();
+        (index < self.capacity).then_some(Handle { index: index as u32, generation: 0 })
+    }
+
     /// Stores `value`, unless the slab is full. The index freed last is used first: it is in cache.
     pub(super) fn insert(&mut self, value: T) -> Option<Handle> {
         if self.free != NIL {
@@ -57,14 +68,18 @@ impl<T> Slab<T> {
         Some(Handle { index, generation: 0 })
     }
 
-    pub(super) fn remove(&mut self, index: u32) -> Option<T> {
-        let slot = self.slots.get_mut(index as usize)?;
-        let value = slot.value.take()?;
+    /// Drops the entry, in place; says whether there was one.
+    pub(super) fn remove(&mut self, index: u32) -> bool {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return false };
+        if slot.value.is_none() {
+            return false;
+        }
+        slot.value = None;
         slot.generation = slot.generation.wrapping_add(1);
         slot.next_free = self.free;
         self.free = index;
         self.len -= 1;
-        Some(value)
+        true
     }
 
     #[inline]
@@ -104,8 +119,11 @@ mod tests {
         let mut slab = Slab::new(2);
         let first = slab.insert('a').unwrap();
         assert_eq!(slab.resolve(first), Some(first.index));
-        assert_eq!(slab.remove(first.index), Some('a'));
+        assert!(slab.remove(first.index));
+        assert!(!slab.remove(first.index));
+        let expected = slab.next_handle();
         let second = slab.insert('b').unwrap();
+        assert_eq!(expected, Some(second));
         assert_eq!(second.index, first.index);
         assert_eq!(slab.resolve(first), None);
         assert_eq!(slab.get(second.index), Some(&'b'));

@@ -9,7 +9,7 @@ use crate::wire::{Body, HomaPort, Packet, Resend};
 use super::buffers::{OutMessage, Payload};
 use super::event::RpcError;
 use super::metrics::Probe;
-use super::peer::PendingAck;
+use super::peer::{PROBE_WINDOW, PendingAck};
 use super::rpc::{Rpc, State};
 use super::{CUTOFFS_INTERVAL, Transport};
 
@@ -35,10 +35,10 @@ enum Step {
     Idle,
     /// Look again at this time.
     Wait(Nanos),
-    /// Ask for what is missing.
-    Resend,
-    /// Ask whether the response has arrived.
-    NeedAck,
+    /// Ask for what is missing; this was due then.
+    Resend(Nanos),
+    /// Ask whether the response has arrived; this was due then.
+    NeedAck(Nanos),
     /// The peer is gone.
     GiveUp,
     /// No timer until the next transition.
@@ -59,9 +59,25 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     /// Does what has become due. Cheap when nothing has.
+    #[inline]
     pub fn on_timer(&mut self, now: Nanos) {
+        let acks_due =
+            self.ack_flushes.front().is_some_and(|&(_, since)| now >= self.ack_due(since));
+        let wheel_due = self.wheel.is_behind(self.timer_time(now));
+        let grant_due = self.next_fifo_grant().is_some_and(|due| now >= due);
+        let cutoffs_due = self.config.cutoffs_auto && now >= self.next_cutoffs;
+        if acks_due || wheel_due || grant_due || cutoffs_due {
+            self.do_due(now);
+        }
+    }
+
+    fn do_due(&mut self, now: Nanos) {
         self.grant_oldest_if_due(now);
         self.flush_acks(now);
+        if self.config.cutoffs_auto && now >= self.next_cutoffs {
+            self.next_cutoffs = now + CUTOFFS_INTERVAL;
+            self.metrics.cutoffs_changed += u64::from(self.cutoffs.recompute());
+        }
         let time = self.timer_time(now);
         if !self.wheel.is_behind(time) {
             return;
@@ -71,10 +87,6 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         while let Some(index) = self.wheel.pop(time) {
             self.check_silence(now, index);
-        }
-        if self.config.cutoffs_auto && now >= self.next_cutoffs {
-            self.next_cutoffs = now + CUTOFFS_INTERVAL;
-            self.metrics.cutoffs_changed += u64::from(self.cutoffs.recompute());
         }
     }
 
@@ -104,13 +116,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 self.give_up(now, index, RpcError::Timeout);
                 return;
             }
-            Step::Resend => {
-                self.request_resend(now, index);
-                time + Nanos(self.config.resend_interval_ns)
+            Step::Resend(due) => {
+                let give_up = rpc.quiet_since + Nanos(self.config.timeout_ns);
+                let asked = self.request_resend(now, index);
+                let interval = Nanos(self.config.resend_interval_ns);
+                next_turn(due, time, asked, interval).min(give_up)
             }
-            Step::NeedAck => {
-                self.request_ack(now, index, peer);
-                time + self.need_ack_interval(index)
+            Step::NeedAck(due) => {
+                let give_up = rpc.quiet_since + Nanos(self.config.response_keep_ns);
+                let asked = self.request_ack(now, index, peer);
+                next_turn(due, time, asked, self.need_ack_interval(index)).min(give_up)
             }
         };
         if let Some(rpc) = self.rpcs.get_mut(index) {
@@ -138,11 +153,12 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 }
             }
         }
-        if time.since(rpc.quiet_since).0 >= self.config.timeout_ns {
+        let give_up = rpc.quiet_since + Nanos(self.config.timeout_ns);
+        if time >= give_up {
             return Step::GiveUp;
         }
         let due = rpc.next_probe.max(rpc.quiet_since + Nanos(self.config.resend_after_ns));
-        if time < due { Step::Wait(due) } else { Step::Resend }
+        if time < due { Step::Wait(due.min(give_up)) } else { Step::Resend(due) }
     }
 
     /// A response, partly or wholly sent. Nobody may hold it forever.
@@ -154,7 +170,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if !rpc.outbound.as_ref().is_some_and(|out| out.is_sent()) {
             return Step::Wait(give_up);
         }
-        if time < rpc.next_probe { Step::Wait(rpc.next_probe.min(give_up)) } else { Step::NeedAck }
+        let due = rpc.next_probe;
+        if time < due { Step::Wait(due.min(give_up)) } else { Step::NeedAck(due) }
     }
 
     /// NEED_ACKs of one RPC are sent at doubling distances (reference-gaps.md G3).
@@ -165,14 +182,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         Nanos(doubled.min(self.config.need_ack_interval_max_ns))
     }
 
-    fn request_ack(&mut self, now: Nanos, index: u32, peer: u32) {
+    /// Sends NEED_ACK; says false if the limit of the peer does not allow it now.
+    fn request_ack(&mut self, now: Nanos, index: u32, peer: u32) -> bool {
         if !self.take_probe(now, peer) {
-            return;
+            return false;
         }
-        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let Some(rpc) = self.rpcs.get_mut(index) else { return false };
         rpc.need_acks += 1;
         let header = rpc.header();
         self.send_control(peer, Packet { header, body: Body::NeedAck });
+        true
     }
 
     fn take_probe(&mut self, now: Nanos, peer: u32) -> bool {
@@ -183,17 +202,20 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     /// Asks for everything missing: one RESEND per gap and one for the tail, or one for all when
-    /// nothing has come (protocol.md section 13.2).
-    pub(super) fn request_resend(&mut self, now: Nanos, index: u32) {
-        let Some(rpc) = self.rpcs.get(index) else { return };
+    /// nothing has come (protocol.md section 13.2). Says false if the limit of the peer does not
+    /// allow it now.
+    pub(super) fn request_resend(&mut self, now: Nanos, index: u32) -> bool {
+        let Some(rpc) = self.rpcs.get(index) else { return false };
         let (header, peer) = (rpc.header(), rpc.peer);
         if !self.take_probe(now, peer) {
-            return;
+            return false;
         }
-        let Some(inbound) = self.rpcs.get(index).and_then(|rpc| rpc.inbound.as_ref()) else {
+        let Some(inbound) = self.rpcs.get_mut(index).and_then(|rpc| rpc.inbound.as_mut()) else {
             self.send_resend(peer, header, 0, Resend::ALL);
-            return;
+            return true;
         };
+        // The first packet of the answer must not look like proof that the rest is lost.
+        inbound.gap_due = None;
         let high = inbound.reassembly.high();
         let tail = (high < inbound.granted).then_some(high..inbound.granted);
         let max = self.config.resends_per_rpc_max as usize;
@@ -206,10 +228,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         for &(offset, length) in &wanted[..count] {
             self.send_resend(peer, header, offset, length);
         }
+        true
     }
 
-    /// Asks for the gaps of a message that still flows (reference-gaps.md G35).
-    pub(super) fn recover_gaps(&mut self, now: Nanos, index: u32) {
+    /// Asks for the gaps below `below` of a message that still flows (reference-gaps.md G35).
+    pub(super) fn recover_gaps(&mut self, now: Nanos, index: u32, below: u32) {
         let Some(rpc) = self.rpcs.get(index) else { return };
         let (header, peer) = (rpc.header(), rpc.peer);
         if !self.take_probe(now, peer) {
@@ -219,7 +242,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let mut wanted = [(0, 0); RESENDS_AT_ONCE];
         let mut count = 0;
         let max = (self.config.resends_per_rpc_max as usize).min(RESENDS_AT_ONCE);
-        for range in inbound.reassembly.gaps().take(max) {
+        for range in inbound.reassembly.gaps().take_while(|gap| gap.start < below).take(max) {
             wanted[count] = (range.start, range.end - range.start);
             count += 1;
         }
@@ -245,7 +268,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// by itself soon.
     pub(super) fn note_ack(&mut self, now: Nanos, peer_index: u32, ack: PendingAck) {
         let Some(peer) = self.peers.get_mut(peer_index) else { return };
-        if let Some((header, records)) = peer.add_ack(ack) {
+        if let Some((header, records)) = peer.add_ack(now, ack) {
             self.send_control(peer_index, Packet { header, body: Body::Ack(records) });
         } else if !peer.ack_flush_queued && self.config.ack_delay_ns != u64::MAX {
             peer.ack_flush_queued = true;
@@ -264,6 +287,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             self.ack_flushes.pop_front();
             let Some(peer) = self.peers.get_mut(index) else { continue };
+            // Acks that found packets to ride on in the meantime made room for younger ones.
+            if let Some(since) = peer.acks_since()
+                && now < since + Nanos(self.config.ack_delay_ns)
+            {
+                self.ack_flushes.push_back((index, since));
+                continue;
+            }
             peer.ack_flush_queued = false;
             if let Some((header, records)) = peer.flush_acks() {
                 self.metrics.ack_packets_delayed += 1;
@@ -296,6 +326,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
         }
     }
+}
+
+/// When to ask again: at a fixed distance from when it was due, so that the lateness of single looks
+/// does not add up. Who was held back by the limit of the peer has another try when that is renewed.
+fn next_turn(due: Nanos, time: Nanos, asked: bool, interval: Nanos) -> Nanos {
+    if !asked {
+        return time + PROBE_WINDOW;
+    }
+    let next = due + interval;
+    if next > time { next } else { time + interval }
 }
 
 /// RESENDs that one look at an RPC sends at most; more gaps are asked for the next time.

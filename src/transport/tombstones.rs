@@ -33,12 +33,23 @@ pub(super) struct Tombstones {
     epoch: u32,
 }
 
-/// The RPC an entry is about, as the server knows it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ended {
-    pub(super) client_addr: u128,
-    pub(super) client_port: u16,
-    pub(super) client_id: u64,
+/// The name of an RPC here: hashed once when its first packet comes, kept until it ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Name {
+    fingerprint: u64,
+    /// The bit of the id in its run.
+    bit: u32,
+}
+
+/// What is known about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// Nothing, and there is room to remember it.
+    Unknown,
+    /// The RPC has ended not long ago.
+    Ended,
+    /// Nothing, and there is no room. A server that takes such a request could not keep its promise.
+    NoRoom,
 }
 
 impl Tombstones {
@@ -63,53 +74,57 @@ impl Tombstones {
         self.epoch.wrapping_sub(block.epoch) <= 2
     }
 
-    /// Fingerprint, the two buckets, and the bit of the id in its block.
-    fn locate(&self, rpc: Ended) -> (u64, [usize; 2], u32) {
-        let run = rpc.client_id >> BLOCK_SHIFT;
-        let who = self.seed.hash_u128(rpc.client_addr, u64::from(rpc.client_port));
-        let fingerprint = self.seed.hash(who, run);
-        let mask = self.buckets.len() - 1;
-        let buckets = [(fingerprint >> 32) as usize & mask, fingerprint as usize & mask];
-        (fingerprint, buckets, 1 << ((rpc.client_id >> 1) & 31))
+    /// The name of RPC `client_id` from `client_port` of the client with this seeded hash.
+    #[inline]
+    pub(super) fn name(&self, client_secret: u64, client_port: u16, client_id: u64) -> Name {
+        let who = client_secret ^ u64::from(client_port).rotate_right(16);
+        let fingerprint = self.seed.hash(who, client_id >> BLOCK_SHIFT);
+        Name { fingerprint, bit: 1 << ((client_id >> 1) & 31) }
     }
 
-    fn find(&self, fingerprint: u64, buckets: [usize; 2]) -> Option<(usize, usize)> {
-        buckets.into_iter().find_map(|bucket| {
-            let is_it = |block: &Block| block.fingerprint == fingerprint;
+    #[inline]
+    fn buckets_of(&self, name: Name) -> [usize; 2] {
+        let mask = self.buckets.len() - 1;
+        [(name.fingerprint >> 32) as usize & mask, name.fingerprint as usize & mask]
+    }
+
+    #[inline]
+    fn find(&self, name: Name) -> Option<(usize, usize)> {
+        self.buckets_of(name).into_iter().find_map(|bucket| {
+            let is_it = |block: &Block| block.fingerprint == name.fingerprint;
             self.buckets[bucket].iter().position(is_it).map(|way| (bucket, way))
         })
     }
 
-    /// Whether `rpc` has ended not long ago.
-    pub(super) fn contains(&self, rpc: Ended) -> bool {
-        let (fingerprint, buckets, bit) = self.locate(rpc);
-        self.find(fingerprint, buckets).is_some_and(|(bucket, way)| {
+    /// What is known about `name`.
+    #[inline]
+    pub(super) fn recall(&self, name: Name) -> Memory {
+        if let Some((bucket, way)) = self.find(name) {
             let block = &self.buckets[bucket][way];
-            block.ended & bit != 0 && self.live(block)
-        })
+            let ended = block.ended & name.bit != 0 && self.live(block);
+            return if ended { Memory::Ended } else { Memory::Unknown };
+        }
+        let mut blocks = self.buckets_of(name).into_iter().flat_map(|at| &self.buckets[at]);
+        if blocks.any(|block| !self.live(block)) { Memory::Unknown } else { Memory::NoRoom }
     }
 
-    /// Whether there is room to remember `rpc` when it ends. A server that takes a request for which
-    /// there is none could not keep its promise.
-    pub(super) fn has_room(&self, rpc: Ended) -> bool {
-        let (fingerprint, buckets, _) = self.locate(rpc);
-        buckets
-            .into_iter()
-            .flat_map(|bucket| &self.buckets[bucket])
-            .any(|block| block.fingerprint == fingerprint || !self.live(block))
-    }
-
-    /// Remembers that `rpc` has ended. Says false if a live entry had to be overwritten for it.
-    pub(super) fn insert(&mut self, rpc: Ended) -> bool {
-        let (fingerprint, buckets, bit) = self.locate(rpc);
-        let epoch = self.epoch;
-        if let Some((bucket, way)) = self.find(fingerprint, buckets) {
+    /// Remembers that `name` has ended. Says false if a live entry had to be overwritten for it.
+    #[inline]
+    pub(super) fn insert(&mut self, name: Name) -> bool {
+        let (epoch, bit) = (self.epoch, name.bit);
+        if let Some((bucket, way)) = self.find(name) {
             let live = self.live(&self.buckets[bucket][way]);
             let block = &mut self.buckets[bucket][way];
             block.ended = if live { block.ended | bit } else { bit };
             block.epoch = epoch;
             return true;
         }
+        self.insert_block(name)
+    }
+
+    fn insert_block(&mut self, name: Name) -> bool {
+        let epoch = self.epoch;
+        let buckets = self.buckets_of(name);
         // The bucket with more room, there the block least recently added to: forgotten ones are
         // older than live ones.
         let age = |bucket: usize, way: usize| epoch.wrapping_sub(self.buckets[bucket][way].epoch);
@@ -118,7 +133,7 @@ impl Tombstones {
         let bucket = if room(buckets[1]) > room(buckets[0]) { buckets[1] } else { buckets[0] };
         let way = (0..WAYS).max_by_key(|&way| age(bucket, way)).unwrap_or(0);
         let forgotten = !self.live(&self.buckets[bucket][way]);
-        self.buckets[bucket][way] = Block { fingerprint, ended: bit, epoch };
+        self.buckets[bucket][way] = Block { fingerprint: name.fingerprint, ended: name.bit, epoch };
         forgotten
     }
 }
@@ -129,8 +144,12 @@ mod tests {
 
     const KEEP_NS: u64 = 200_000_000;
 
-    fn rpc(client: u128, id: u64) -> Ended {
-        Ended { client_addr: client, client_port: 32768, client_id: id }
+    fn recall(tombstones: &Tombstones, client: u64, id: u64) -> Memory {
+        tombstones.recall(tombstones.name(client, 32768, id))
+    }
+
+    fn insert(tombstones: &mut Tombstones, client: u64, id: u64) -> bool {
+        tombstones.insert(tombstones.name(client, 32768, id))
     }
 
     #[test]
@@ -138,13 +157,14 @@ mod tests {
         let mut tombstones = Tombstones::new(1024, KEEP_NS, Seed::new(1));
         for start in [0, 77, KEEP_NS / 2 - 1, KEEP_NS * 7 + 5] {
             tombstones.advance(Nanos(start));
-            tombstones.insert(rpc(1, 100));
+            insert(&mut tombstones, 1, 100);
             tombstones.advance(Nanos(start + KEEP_NS));
-            assert!(tombstones.contains(rpc(1, 100)));
-            assert!(!tombstones.contains(rpc(1, 102)), "a neighbour in the same block");
-            assert!(!tombstones.contains(rpc(2, 100)), "another client");
+            assert_eq!(recall(&tombstones, 1, 100), Memory::Ended);
+            // A neighbour in the same block, and another client.
+            assert_eq!(recall(&tombstones, 1, 102), Memory::Unknown);
+            assert_eq!(recall(&tombstones, 2, 100), Memory::Unknown);
             tombstones.advance(Nanos(start + 2 * KEEP_NS));
-            assert!(!tombstones.contains(rpc(1, 100)));
+            assert_eq!(recall(&tombstones, 1, 100), Memory::Unknown);
         }
     }
 
@@ -153,9 +173,9 @@ mod tests {
         let mut tombstones = Tombstones::new(1024, KEEP_NS, Seed::new(1));
         tombstones.advance(Nanos(0));
         for id in 0..16_384 {
-            assert!(tombstones.insert(rpc(1, 2 * id)), "id {id}");
+            assert!(insert(&mut tombstones, 1, 2 * id), "id {id}");
         }
-        assert!((0..16_384).all(|id| tombstones.contains(rpc(1, 2 * id))));
+        assert!((0..16_384).all(|id| recall(&tombstones, 1, 2 * id) == Memory::Ended));
     }
 
     #[test]
@@ -163,13 +183,14 @@ mod tests {
         let mut tombstones = Tombstones::new(4, KEEP_NS, Seed::new(1));
         tombstones.advance(Nanos(0));
         for client in 0..4 {
-            assert!(tombstones.has_room(rpc(client, 2)));
-            assert!(tombstones.insert(rpc(client, 2)));
+            assert_eq!(recall(&tombstones, client, 2), Memory::Unknown);
+            assert!(insert(&mut tombstones, client, 2));
         }
-        assert!(!tombstones.has_room(rpc(9, 2)));
-        assert!(tombstones.has_room(rpc(3, 4)), "same run as an entry that is there");
-        assert!(!tombstones.insert(rpc(9, 2)));
+        assert_eq!(recall(&tombstones, 9, 2), Memory::NoRoom);
+        // The same run as an entry that is there.
+        assert_eq!(recall(&tombstones, 3, 4), Memory::Unknown);
+        assert!(!insert(&mut tombstones, 9, 2));
         tombstones.advance(Nanos(2 * KEEP_NS));
-        assert!(tombstones.has_room(rpc(10, 2)));
+        assert_eq!(recall(&tombstones, 10, 2), Memory::Unknown);
     }
 }

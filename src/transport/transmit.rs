@@ -5,7 +5,7 @@ use core::ops::Range;
 use std::collections::VecDeque;
 
 use crate::time::Nanos;
-use crate::wire::{Body, Data, MAX_MESSAGE_LENGTH, Packet};
+use crate::wire::{Body, Data, Packet};
 
 use super::Transport;
 use super::buffers::{OutMessage, Payload, PeerRef, TxSink};
@@ -42,8 +42,8 @@ pub(super) struct Sender {
     by_age: Heap,
     age_places: Positions,
     pub(super) pacer: Pacer,
-    /// Bytes that the oldest message may send; grows with what the others send.
-    oldest_credit: u64,
+    /// Bytes that the oldest message may send, grown by what others send ahead of it.
+    oldest_credit: i64,
 }
 
 impl Sender {
@@ -105,11 +105,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Queues a control packet. When the queue is full the packet is lost, as it could be on the
     /// wire: the protocol recovers.
     pub(super) fn send_control(&mut self, peer: u32, packet: Packet) {
-        if self.sender.control.len() < self.config.control_packets_max {
-            self.sender.control.push_back((peer, packet));
-        } else {
+        if self.sender.control.len() >= self.config.control_packets_max {
             self.metrics.control_dropped += 1;
+            return;
         }
+        if let Some(peer) = self.peers.get_mut(peer) {
+            // Until it is sent, no other peer may take this one's place.
+            peer.control_queued += 1;
+        }
+        self.sender.control.push_back((peer, packet));
     }
 
     /// Puts the outgoing message of `handle` where it will be sent from, if it can send.
@@ -122,33 +126,37 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let short = outbound.remaining() <= self.config.defer_min_bytes;
         // The first packet of a long message goes ahead, so that its grants are on their way while
         // others are sent.
+        let listed = self.sender.places.contains(handle.index);
         let early = self.config.early_packet
             && outbound.sent_to == 0
             && outbound.granted < outbound.length
-            && !self.sender.waiting.is_empty();
+            && self.sender.waiting.len() > usize::from(listed);
         if short || early {
             outbound.urgent = true;
             self.sender.urgent.push_back(handle);
+            self.sender.remove(handle.index);
         } else {
             self.sender.insert(handle.index, outbound);
         }
     }
 
-    /// Queues `range` of the outgoing message for sending again at `priority`.
-    pub(super) fn resend(&mut self, handle: Handle, range: Range<u32>, priority: u8) {
-        let Some(rpc) = self.rpcs.get(handle.index) else { return };
-        let Some(outbound) = rpc.outbound.as_ref() else { return };
+    /// Queues `range` of the outgoing message for sending again at `priority`. Says false if the
+    /// queue is full.
+    pub(super) fn resend(&mut self, handle: Handle, range: Range<u32>, priority: u8) -> bool {
+        let Some(rpc) = self.rpcs.get(handle.index) else { return true };
+        let Some(outbound) = rpc.outbound.as_ref() else { return true };
         let end = range.end.min(outbound.sent_to);
         if range.start >= end {
-            return;
+            return true;
         }
         if self.sender.resending.len() >= self.config.retransmits_max {
             self.metrics.retransmits_dropped += 1;
-            return;
+            return false;
         }
         let next = range.start - range.start % outbound.segment_bytes;
         let resending = Resending { rpc: handle, next, end, incoming: end, priority };
         self.sender.resending.push_back(resending);
+        true
     }
 
     /// Hands to `sink` what may go now, as far as it has room. Gives the number of packets.
@@ -158,13 +166,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         let mut sent = 0;
         while sink.room() > 0 {
-            if !(self.transmit_control(now, sink)
-                || self.transmit_urgent(now, sink)
-                || self.transmit_paced(now, sink))
-            {
-                break;
+            if self.transmit_control(now, sink) || self.transmit_urgent(now, sink) {
+                sent += 1;
+                continue;
             }
-            sent += 1;
+            match self.transmit_paced(now, sink) {
+                0 => break,
+                packets => sent += packets,
+            }
         }
         sent
     }
@@ -179,7 +188,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     fn transmit_control(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
         while let Some((peer, packet)) = self.sender.control.pop_front() {
-            let Some(to) = self.peers.reference(peer) else { continue };
+            let Some(entry) = self.peers.get_mut(peer) else { continue };
+            entry.control_queued -= 1;
+            let to = PeerRef { index: peer, addr: entry.addr };
             let top = self.config.num_priorities - 1;
             let priority = self.config.priority_map[usize::from(top)];
             self.metrics.sent[Metrics::type_index(&packet)] += 1;
@@ -192,6 +203,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     fn transmit_urgent(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
+        let defer_min_bytes = self.config.defer_min_bytes;
         while let Some(&handle) = self.sender.urgent.front() {
             let index = self.rpcs.resolve(handle);
             let sent = index.is_some_and(|index| self.transmit_next(now, index, sink));
@@ -199,7 +211,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 self.sender.urgent.pop_front();
                 continue;
             };
-            if !outbound.is_sendable() || outbound.granted < outbound.length {
+            // More than a short rest goes on by SRPT, paced.
+            if !outbound.is_sendable() || outbound.remaining() > defer_min_bytes {
                 outbound.urgent = false;
                 self.sender.urgent.pop_front();
                 self.start_sending(handle);
@@ -211,9 +224,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         false
     }
 
-    fn transmit_paced(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
-        self.sender.pacer.may_send(now)
-            && (self.transmit_again(now, sink) || self.transmit_waiting(now, sink))
+    fn transmit_paced(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> usize {
+        if !self.sender.pacer.may_send(now) {
+            0
+        } else if self.transmit_again(now, sink) {
+            1
+        } else {
+            self.transmit_waiting(now, sink)
+        }
     }
 
     fn transmit_again(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
@@ -242,35 +260,39 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         false
     }
 
-    fn transmit_waiting(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> bool {
-        let Some(best) = self.sender.waiting.peek() else { return false };
-        let mut index = best.index;
-        if self.sender.waiting.len() > 1
-            && self.sender.oldest_credit >= u64::from(MAX_SEGMENT_CREDIT)
-            && let Some(oldest) = self.sender.by_age.peek()
-        {
-            index = oldest.index;
-        }
+    /// Sends a few packets of the message whose turn it is. What it has left only shrinks, so it stays
+    /// the best one meanwhile.
+    fn transmit_waiting(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> usize {
+        let Some(best) = self.sender.waiting.peek() else { return 0 };
+        let oldest = self.sender.by_age.peek().unwrap_or(best).index;
+        let has_turn = self.sender.oldest_credit >= OLDEST_TURN_BYTES;
+        let index = if has_turn { oldest } else { best.index };
         let before = self.outbound_mut(index).map_or(0, |out| out.sent_to);
-        self.transmit_next(now, index, sink);
+        let run = if has_turn { 1 } else { RUN_PACKETS };
+        let mut packets = 0;
+        while packets < run && sink.room() > 0 && self.sender.pacer.may_send(now) {
+            if !self.transmit_next(now, index, sink) {
+                break;
+            }
+            packets += 1;
+        }
         let Some(outbound) = self.rpcs.get(index).and_then(|rpc| rpc.outbound.as_ref()) else {
             self.sender.remove(index);
-            return false;
+            return packets;
         };
-        let bytes = u64::from(outbound.sent_to - before);
-        if index == best.index {
-            let permille = u64::from(self.config.send_fifo_permille);
-            let credit = self.sender.oldest_credit + bytes * permille / 1_000;
-            self.sender.oldest_credit = credit.min(u64::from(MAX_MESSAGE_LENGTH));
-        } else {
-            self.sender.oldest_credit = self.sender.oldest_credit.saturating_sub(bytes);
+        let bytes = i64::from(outbound.sent_to - before);
+        if index != oldest {
+            let permille = i64::from(self.config.send_fifo_permille);
+            self.sender.oldest_credit += bytes * permille / (1_000 - permille);
+        } else if index != best.index {
+            self.sender.oldest_credit -= bytes;
         }
         if outbound.is_sendable() {
             self.sender.insert(index, outbound);
         } else {
             self.sender.remove(index);
         }
-        bytes > 0
+        packets
     }
 
     /// Sends the next packet of a message, if it may; says whether it did.
@@ -340,7 +362,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     fn message_sent(&mut self, now: Nanos, index: u32) {
         let now = self.timer_time(now);
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
-        rpc.quiet_since = now;
+        // Starting again because of RPC_UNKNOWN does not break the silence (protocol.md section
+        // 13.4): a server that never accepts the request must not hold us for ever.
+        if !rpc.outbound.as_ref().is_some_and(|outbound| outbound.restarted) {
+            rpc.quiet_since = now;
+        }
         let wait_ns = match rpc.state {
             State::ServerOutgoing => self.config.need_ack_after_ns,
             _ => self.config.resend_after_ns,
@@ -355,5 +381,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 }
 
-/// The oldest message gets its turn when it has earned a full packet.
-const MAX_SEGMENT_CREDIT: u32 = 1_500;
+/// Credit at which the oldest message gets a turn of one packet, which may leave it in debt.
+const OLDEST_TURN_BYTES: i64 = 1_500;
+/// Packets of one message in a row before the order is looked at again.
+const RUN_PACKETS: usize = 8;

@@ -43,9 +43,18 @@ impl Wheel {
     }
 
     /// Asks for a look at `index` at `deadline` or earlier. An earlier request stays as it is.
+    #[inline]
     pub(super) fn arm(&mut self, index: u32, deadline: Nanos) {
-        // Rounded up, so that what is handed out is due; never in the past; within one turn.
+        // Rounded up, so that what is handed out is due.
         let due = (deadline.0 >> self.shift) + 1;
+        // The entry of the RPC before, most often.
+        if self.links.get(index as usize).is_none_or(|links| links.tick > due) {
+            self.move_to(index, due);
+        }
+    }
+
+    fn move_to(&mut self, index: u32, due: u64) {
+        // Never in the past; within one turn.
         let due = due.clamp(self.tick + 1, self.tick + SLOTS as u64 - 1);
         if index as usize >= self.links.len() {
             let empty = Links { next: NIL, prev: NIL, tick: NOT_QUEUED };
@@ -165,9 +174,9 @@ mod tests {
         wheel.arm(1, Nanos(5_000));
         wheel.arm(2, Nanos(50_000));
         wheel.arm(2, Nanos(70_000)); // later: the earlier look stays
-        assert_eq!(pop_all(&mut wheel, 4_000), []);
+        assert!(pop_all(&mut wheel, 4_000).is_empty());
         assert_eq!(pop_all(&mut wheel, 6_200), [1]);
-        assert_eq!(pop_all(&mut wheel, 49_000), []);
+        assert!(pop_all(&mut wheel, 49_000).is_empty());
         assert_eq!(pop_all(&mut wheel, 52_000), [2]);
         assert_eq!(wheel.next_deadline(), None);
     }
@@ -178,7 +187,7 @@ mod tests {
         wheel.arm(1, Nanos(900_000));
         wheel.arm(1, Nanos(10_000));
         assert_eq!(pop_all(&mut wheel, 12_000), [1]);
-        assert_eq!(pop_all(&mut wheel, 1_000_000), []);
+        assert!(pop_all(&mut wheel, 1_000_000).is_empty());
     }
 
     proptest! {

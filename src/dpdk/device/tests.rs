@@ -78,7 +78,7 @@ fn errors_name_the_device_the_value_and_the_way_out() {
 fn missing_things_are_found_before_dpdk_starts() {
     let check = |text: &str| text.parse::<DeviceSpec>().unwrap().check().map_err(|e| e.to_string());
     let text = check("af_packet:nosuchif0").unwrap_err();
-    assert!(text.contains("/sys/class/net/nosuchif0 does not exist"), "{text}");
+    assert!(text.contains("there is no interface nosuchif0"), "{text}");
     let text = check("memif:/nosuchdir/x.sock").unwrap_err();
     assert!(text.contains("directory /nosuchdir does not exist"), "{text}");
     assert_eq!(check("memif:/nosuchdir/x.sock,socket-abstract=yes"), Ok(()));
@@ -99,4 +99,12 @@ fn driver_arguments() {
         argument("memif:x,role=server,id=2,socket-abstract=yes"),
         "--vdev=net_memif1,role=server,socket=x,id=2,socket-abstract=yes"
     );
+}
+
+#[test]
+fn privileges_are_read_from_the_status() {
+    let mask = effective_capabilities("CapPrm:\t0\nCapEff:\t0000000000002000\n");
+    assert_ne!(mask & 1 << CAP_NET_RAW, 0);
+    assert_eq!(mask & 1 << CAP_NET_ADMIN, 0);
+    assert_eq!(effective_capabilities(""), u64::MAX, "unknown: let the driver say");
 }

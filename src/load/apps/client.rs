@@ -134,7 +134,8 @@ impl ClientApp {
     /// Starts one call; says whether the node took it.
     fn send(&self, cx: &mut Cx<'_>, planned: Planned) -> bool {
         let (host, port) = self.servers[planned.destination as usize % self.servers.len()];
-        let pattern = self.verify.then(|| Pattern::new(cx.next_rpc_id().0, Direction::Request));
+        let Some(id) = cx.next_rpc_id() else { return false };
+        let pattern = self.verify.then(|| Pattern::new(id.0, Direction::Request));
         let Ok(request) = message(cx, planned.size_bytes, pattern) else { return false };
         cx.call(host, port, request, planned.cookie).is_ok()
     }
