@@ -46,6 +46,9 @@ pub struct NodeConfig {
     pub rx_mbufs: u32,
     /// Mbufs for messages to be sent, which are kept until their RPC ends.
     pub tx_mbufs: u32,
+    /// Mbufs for headers and for packets of the node's own, such as grants and ARP. Messages cannot
+    /// take them, however many the application sends.
+    pub header_mbufs: u32,
     /// Descriptors of the receive and of the transmit queue.
     pub descriptors: u16,
     /// How long to wait for the link at the start; [`Duration::MAX`] for as long as it takes.
@@ -74,6 +77,7 @@ impl NodeConfig {
             memory_mb: 256,
             rx_mbufs: 16_383,
             tx_mbufs: 16_383,
+            header_mbufs: 4_095,
             descriptors: 1024,
             link_timeout: Duration::from_secs(10),
             drain: Duration::from_millis(200),

@@ -72,7 +72,7 @@ pub enum NodeError {
     Leaked {
         /// Mbufs of the receive pool still in use.
         rx_mbufs: u32,
-        /// Mbufs of the transmit pool still in use.
+        /// Mbufs of the transmit pools still in use.
         tx_mbufs: u32,
     },
 }
@@ -116,6 +116,7 @@ pub struct Node {
     port: Port,
     rx_pool: Mempool,
     tx_pool: Mempool,
+    header_pool: Mempool,
     eal: Eal,
     /// DPDK was started for this node and ends with it.
     owns_eal: bool,
@@ -157,6 +158,7 @@ impl Node {
         let data_room = config.mtu.saturating_add(64).max(2048);
         let pool = |mbufs| Mempool::builder().mbufs(mbufs).data_room_bytes(data_room).build(eal);
         let (rx_pool, tx_pool) = (pool(config.rx_mbufs)?, pool(config.tx_mbufs)?);
+        let header_pool = pool(config.header_mbufs)?;
         let port = PortBuilder::new(&rx_pool)
             .descriptors(config.descriptors, config.descriptors)
             .mtu(config.mtu)
@@ -183,6 +185,7 @@ impl Node {
             port,
             rx_pool,
             tx_pool,
+            header_pool,
             eal: eal.clone(),
             owns_eal: false,
             stop: Arc::default(),
@@ -231,6 +234,7 @@ impl Node {
             rx,
             tx,
             tx_pool: self.tx_pool.clone(),
+            header_pool: self.header_pool.clone(),
             clock: self.eal.clock(),
             published: &self.published,
             stop: &self.stop,
@@ -280,16 +284,17 @@ impl Node {
     /// As [`Node::close`].
     pub fn close_all(nodes: impl IntoIterator<Item = Self>) -> Result<(), NodeError> {
         let mut rest = Vec::new();
-        for Self { port, rx_pool, tx_pool, eal, owns_eal, .. } in nodes {
+        for Self { port, rx_pool, tx_pool, header_pool, eal, owns_eal, .. } in nodes {
             port.close()?;
-            rest.push((rx_pool, tx_pool, eal, owns_eal));
+            rest.push((rx_pool, [tx_pool, header_pool], eal, owns_eal));
         }
-        for (rx_pool, tx_pool, eal, owns_eal) in rest {
-            let (rx_mbufs, tx_mbufs) = (rx_pool.in_use(), tx_pool.in_use());
+        for (rx_pool, tx_pools, eal, owns_eal) in rest {
+            let rx_mbufs = rx_pool.in_use();
+            let tx_mbufs = tx_pools.iter().map(Mempool::in_use).sum::<u32>();
             if rx_mbufs + tx_mbufs > 0 {
                 return Err(NodeError::Leaked { rx_mbufs, tx_mbufs });
             }
-            drop((rx_pool, tx_pool));
+            drop((rx_pool, tx_pools));
             if owns_eal {
                 eal.shutdown()?;
             }
