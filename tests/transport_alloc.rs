@@ -149,7 +149,8 @@ impl Bench {
             for _ in 0..32 {
                 let Some((packet, len)) = self.wires[1 - side].frames.pop_front() else { break };
                 *packets += 1;
-                if lose_one_in == 0 || *packets % lose_one_in != 0 {
+                let lost = lose_one_in > 0 && packets.is_multiple_of(lose_one_in);
+                if !lost {
                     inside(|| shard.on_packet(now, ADDRESSES[1 - side], &packet, Count(len)));
                 }
             }

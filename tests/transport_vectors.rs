@@ -116,11 +116,10 @@ fn with_call(vector: &mut Vector, length: u32) -> (Shard, RpcHandle) {
 
 /// The end of the last DATA packet sent, and its priority.
 fn sent_to(frames: &[(u8, Packet)]) -> Option<(u32, u8)> {
-    let data = frames.iter().filter_map(|(priority, packet)| match packet.body {
+    frames.iter().rev().find_map(|(priority, packet)| match packet.body {
         Body::Data(data) => Some((data.message_length.min(data.offset + 1_424), *priority)),
         _ => None,
-    });
-    data.last()
+    })
 }
 
 fn check_clamp(mut vector: Vector) {

@@ -80,7 +80,7 @@ impl Cx<'_> {
             .filter(|bytes| (1..=MAX_MESSAGE_LENGTH).contains(bytes))
             .ok_or(AllocError::BadLength(capacity))?;
         let (segment_bytes, spares) = (self.state.segment_bytes, &self.state.spares);
-        SegmentedBuf::new(bytes, segment_bytes, &mut self.egress.cache, spares)
+        SegmentedBuf::new(bytes, segment_bytes, &mut self.egress.messages, spares)
             .ok_or(AllocError::OutOfMbufs)
     }
 

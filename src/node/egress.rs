@@ -45,7 +45,10 @@ struct Unresolved {
 /// The state of the way out that lives from turn to turn.
 pub(super) struct Egress {
     pub(super) burst: TxBurst<TX_BURST>,
-    pub(super) cache: MbufCache,
+    /// For messages of the application.
+    pub(super) messages: MbufCache,
+    /// For headers and packets of the node's own, which messages must not take.
+    headers: MbufCache,
     /// By peer index.
     paths: Vec<Option<CachedPath>>,
     unresolved: VecDeque<Unresolved>,
@@ -53,10 +56,11 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    pub(super) fn new(cache: MbufCache, peers_max: usize) -> Self {
+    pub(super) fn new(messages: MbufCache, headers: MbufCache, peers_max: usize) -> Self {
         Self {
             burst: TxBurst::new(),
-            cache,
+            messages,
+            headers,
             paths: Vec::with_capacity(peers_max),
             unresolved: VecDeque::with_capacity(UNRESOLVED_MAX),
             counters: EgressCounters::default(),
@@ -66,7 +70,7 @@ impl Egress {
     /// Sends the frames that the stack wants to send on its own: ARP, ICMP.
     pub(super) fn send_own_frames(&mut self, stack: &mut Stack) {
         stack.poll_transmit(|frame| {
-            let Some(mut mbuf) = self.cache.alloc() else {
+            let Some(mut mbuf) = self.headers.alloc() else {
                 self.counters.no_mbuf += 1;
                 return;
             };
@@ -157,7 +161,7 @@ impl Sink<'_> {
             egress.counters.unresolved_dropped += 1;
             return;
         }
-        let Some(mut mbuf) = egress.cache.alloc() else {
+        let Some(mut mbuf) = egress.headers.alloc() else {
             egress.counters.no_mbuf += 1;
             return;
         };
@@ -183,7 +187,7 @@ impl TxSink<Outgoing> for Sink<'_> {
             Way::Resolving => return self.keep(to, priority, packet, &[]),
             Way::None => return,
         };
-        let Some(mut mbuf) = self.egress.cache.alloc() else {
+        let Some(mut mbuf) = self.egress.headers.alloc() else {
             self.egress.counters.no_mbuf += 1;
             return;
         };
@@ -217,7 +221,7 @@ impl TxSink<Outgoing> for Sink<'_> {
         let payload_len = (range.end - range.start) as usize;
         let egress = &mut *self.egress;
         let frame =
-            message.packet(range, link_len + DATA_HEADER_LEN, &mut egress.cache, |header| {
+            message.packet(range, link_len + DATA_HEADER_LEN, &mut egress.headers, |header| {
                 path.write(header, priority, DATA_HEADER_LEN + payload_len);
                 packet.emit(&mut header[link_len..]);
             });

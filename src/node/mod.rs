@@ -20,6 +20,7 @@ mod stats;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 pub use app::{App, CallFailed, Request, RequestHead, Responder, Response, Verdict};
 pub use config::NodeConfig;
@@ -35,6 +36,9 @@ use crate::net::{self, MacAddr};
 use crate::transport;
 use shard::{Shard, ShardParts};
 use stats::Published;
+
+/// How soon a node that waits for the link hears that it is to stop.
+const LINK_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What one shard is built from, besides its queues.
 #[derive(Clone, Debug)]
@@ -68,7 +72,7 @@ pub enum NodeError {
     Leaked {
         /// Mbufs of the receive pool still in use.
         rx_mbufs: u32,
-        /// Mbufs of the transmit pool still in use.
+        /// Mbufs of the transmit pools still in use.
         tx_mbufs: u32,
     },
 }
@@ -101,8 +105,9 @@ impl From<dpdk::Error> for NodeError {
     }
 }
 
-/// A started port, ready to run: [`Node::start`], [`Node::run`], [`Node::close`]. One per process,
-/// because DPDK starts once.
+/// A started port, ready to run: [`Node::start`], [`Node::run`], [`Node::close`]. DPDK starts once per
+/// process: for several nodes in one, start it first ([`Eal::start`]) and then each node with
+/// [`Node::start_on`].
 #[derive(Debug)]
 pub struct Node {
     shard: ShardConfig,
@@ -111,10 +116,13 @@ pub struct Node {
     port: Port,
     rx_pool: Mempool,
     tx_pool: Mempool,
+    header_pool: Mempool,
     eal: Eal,
+    /// DPDK was started for this node and ends with it.
+    owns_eal: bool,
     stop: Arc<AtomicBool>,
     published: Arc<Published>,
-    link_timeout: std::time::Duration,
+    link_timeout: Duration,
 }
 
 impl Node {
@@ -123,39 +131,48 @@ impl Node {
     /// # Errors
     /// When a setting is out of range, memory or rights are missing, or the device is not there.
     pub fn start(config: &NodeConfig) -> Result<Self, NodeError> {
-        check(config)?;
-        let cpus = allowed_cpus();
-        let cpu = config.cpu.or(cpus.first().copied()).unwrap_or(0);
+        config.validate()?;
+        let cpu = config.cpu.or(allowed_cpus().first().copied());
         let eal = Eal::start(&EalConfig {
             hugepages: config.hugepages,
             memory_mb: config.memory_mb,
-            main_cpu: Some(cpu),
+            main_cpu: Some(cpu.unwrap_or(0)),
             file_prefix: config.file_prefix.clone(),
             devices: vec![config.device.clone()],
             ..EalConfig::default()
         })?;
-        Self::open(config, eal, cpu, cpus.len())
+        Ok(Self { owns_eal: true, ..Self::start_on(&eal, 0, config)? })
     }
 
-    /// Opens the port of an environment that runs already, for programs that use it for more.
-    fn open(config: &NodeConfig, eal: Eal, cpu: usize, cpus: usize) -> Result<Self, NodeError> {
+    /// Opens device `index` of a DPDK that runs already: several nodes in one process, or a node in a
+    /// program that uses DPDK for more. The settings of `config` that concern DPDK as a whole, and its
+    /// description of the device, count for nothing here.
+    ///
+    /// # Errors
+    /// When a setting is out of range, memory is missing, or the device was opened before.
+    pub fn start_on(eal: &Eal, index: usize, config: &NodeConfig) -> Result<Self, NodeError> {
+        config.validate()?;
+        let cpus = allowed_cpus();
+        let cpu = config.cpu.or(cpus.first().copied()).unwrap_or(0);
         // A frame must fit one mbuf: scattered reception would have to be copied together.
         let data_room = config.mtu.saturating_add(64).max(2048);
-        let pool = |mbufs| Mempool::builder().mbufs(mbufs).data_room_bytes(data_room).build(&eal);
+        let pool = |mbufs| Mempool::builder().mbufs(mbufs).data_room_bytes(data_room).build(eal);
         let (rx_pool, tx_pool) = (pool(config.rx_mbufs)?, pool(config.tx_mbufs)?);
+        let header_pool = pool(config.header_mbufs)?;
         let port = PortBuilder::new(&rx_pool)
             .descriptors(config.descriptors, config.descriptors)
             .mtu(config.mtu)
-            .open(&eal, 0)?;
+            .open(eal, index)?;
+        let hardware = port.spec().is_hardware();
         let shard = ShardConfig {
-            transport: paced(config, &port, eal.has_hardware()),
+            transport: paced(config, &port, hardware),
             net: net::Config {
                 mac: config.mac.unwrap_or(MacAddr(port.mac())),
                 ..config.net.clone()
             },
             segment_bytes: config.segment_bytes(),
             idle: config.idle,
-            cpus,
+            cpus: cpus.len(),
             drain_ns: config.drain.as_nanos() as u64,
             drop_fraction: config.drop_fraction,
         };
@@ -164,11 +181,13 @@ impl Node {
         Ok(Self {
             shard,
             cpu,
-            device: config.device.to_string(),
+            device: port.spec().to_string(),
             port,
             rx_pool,
             tx_pool,
-            eal,
+            header_pool,
+            eal: eal.clone(),
+            owns_eal: false,
             stop: Arc::default(),
             published: Arc::default(),
             link_timeout: config.link_timeout,
@@ -205,9 +224,7 @@ impl Node {
         &mut self,
         make_app: impl FnOnce(&mut Cx<'_>) -> A + Send,
     ) -> Result<ShardReport, NodeError> {
-        if !self.port.wait_for_link(self.link_timeout)? && !self.stop.load(Ordering::Relaxed) {
-            return Err(NodeError::NoLink(self.device.clone()));
-        }
+        self.wait_for_link()?;
         let taken = (self.port.take_rx_queue(0), self.port.take_tx_queue(0));
         let (Some(rx), Some(tx)) = taken else {
             return Err(NodeError::Config(format!("{}: the node has run before", self.device)));
@@ -217,6 +234,7 @@ impl Node {
             rx,
             tx,
             tx_pool: self.tx_pool.clone(),
+            header_pool: self.header_pool.clone(),
             clock: self.eal.clock(),
             published: &self.published,
             stop: &self.stop,
@@ -239,38 +257,50 @@ impl Node {
         })
     }
 
-    /// Closes the port, checks that every packet buffer has come back, and shuts DPDK down.
+    /// Returns when the link is up, or the node was told to stop.
+    fn wait_for_link(&self) -> Result<(), NodeError> {
+        let begin = Instant::now();
+        while !self.port.wait_for_link(LINK_CHECK_INTERVAL)? && !self.stop.load(Ordering::Relaxed) {
+            if begin.elapsed() >= self.link_timeout {
+                return Err(NodeError::NoLink(self.device.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the port, checks that every packet buffer has come back, and shuts DPDK down if
+    /// [`Node::start`] started it.
     ///
     /// # Errors
     /// When buffers were not given back.
     pub fn close(self) -> Result<(), NodeError> {
-        self.port.close()?;
-        let (rx_mbufs, tx_mbufs) = (self.rx_pool.in_use(), self.tx_pool.in_use());
-        if rx_mbufs + tx_mbufs > 0 {
-            return Err(NodeError::Leaked { rx_mbufs, tx_mbufs });
+        Self::close_all([self])
+    }
+
+    /// Closes nodes that are wired to each other with rings, where each may hold packet buffers of the
+    /// other as long as its port is open.
+    ///
+    /// # Errors
+    /// As [`Node::close`].
+    pub fn close_all(nodes: impl IntoIterator<Item = Self>) -> Result<(), NodeError> {
+        let mut rest = Vec::new();
+        for Self { port, rx_pool, tx_pool, header_pool, eal, owns_eal, .. } in nodes {
+            port.close()?;
+            rest.push((rx_pool, [tx_pool, header_pool], eal, owns_eal));
         }
-        drop((self.rx_pool, self.tx_pool));
-        self.eal.shutdown()?;
+        for (rx_pool, tx_pools, eal, owns_eal) in rest {
+            let rx_mbufs = rx_pool.in_use();
+            let tx_mbufs = tx_pools.iter().map(Mempool::in_use).sum::<u32>();
+            if rx_mbufs + tx_mbufs > 0 {
+                return Err(NodeError::Leaked { rx_mbufs, tx_mbufs });
+            }
+            drop((rx_pool, tx_pools));
+            if owns_eal {
+                eal.shutdown()?;
+            }
+        }
         Ok(())
     }
-}
-
-fn check(config: &NodeConfig) -> Result<(), NodeError> {
-    if !(576..=9_600).contains(&config.mtu) {
-        return Err(NodeError::Config(format!(
-            "an MTU of {} bytes is not possible: use 576 to 9600",
-            config.mtu
-        )));
-    }
-    if config.retained_packets_max() < 1_024 {
-        return Err(NodeError::Config(format!(
-            "{} receive mbufs are too few with {} descriptors: use {} or more",
-            config.rx_mbufs,
-            config.descriptors,
-            u32::from(config.descriptors) + 2_048
-        )));
-    }
-    config.transport.validate().map_err(NodeError::Transport)
 }
 
 /// The transport's settings, with the speed of this link and the buffers of this port.

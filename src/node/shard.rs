@@ -39,6 +39,7 @@ pub(super) struct ShardParts<'a> {
     pub(super) rx: RxQueue,
     pub(super) tx: TxQueue,
     pub(super) tx_pool: Mempool,
+    pub(super) header_pool: Mempool,
     pub(super) clock: Clock,
     pub(super) published: &'a Published,
     pub(super) stop: &'a AtomicBool,
@@ -77,7 +78,11 @@ impl<'a, A: App> Shard<'a, A> {
         let mut transport = Transport::new(config.transport.clone(), ())?;
         let stack = Stack::new(config.net.clone())?;
         let client_port = transport.open_client_port().unwrap_or(HomaPort::FIRST_CLIENT);
-        let mut egress = Egress::new(parts.tx_pool.cache(), config.transport.peers_max);
+        let mut egress = Egress::new(
+            parts.tx_pool.cache(),
+            parts.header_pool.cache(),
+            config.transport.peers_max,
+        );
         let mut state = AppState {
             shard: config.transport.shard,
             client_port,
@@ -154,9 +159,8 @@ impl<'a, A: App> Shard<'a, A> {
         let now = self.clock.now();
         self.note_stall(now);
         let received = self.receive(now);
-        if received > 0 {
-            self.transport.end_burst(now);
-        }
+        // Also without packets: messages that the application dropped may let others go on.
+        self.transport.end_burst(now);
         self.deliver(now);
         self.with_app_at(now, |app, cx| app.on_poll(cx));
         self.deliver(now);

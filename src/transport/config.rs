@@ -146,7 +146,7 @@ impl Default for Config {
             resends_per_rpc_max: 16,
             probes_per_peer_ms_max: 64,
             tombstone_keep_ns: 200_000_000,
-            tombstones_max: 65_536,
+            tombstones_max: 262_144,
             announce_aborts: true,
             check_response_source: false,
             announce_heads: false,

@@ -26,6 +26,8 @@ pub(super) struct Grants {
     incoming_bytes: u64,
     /// Something changed since the last decision.
     dirty: bool,
+    /// The last decision let only one message go on, because packet buffers were scarce.
+    held_back: bool,
     next_fifo: Nanos,
     fifo_interval: Option<Nanos>,
 }
@@ -41,6 +43,7 @@ impl Grants {
             age_places: Positions::new(rpcs),
             incoming_bytes: 0,
             dirty: false,
+            held_back: false,
             next_fifo: Nanos::ZERO,
             fifo_interval: Self::fifo_interval(config),
         }
@@ -149,7 +152,15 @@ fn insert_sorted(entries: &mut [Entry; BEST_MAX], count: usize, entry: Entry) ->
 impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Decides on grants. Once per burst, not per packet, so that a burst of DATA costs one GRANT.
     pub(super) fn decide_grants(&mut self, now: Nanos) {
-        if self.grants.dirty {
+        if self.grants.held_back && self.ledger.retained() <= self.retained_scarce() {
+            // The application has dropped messages.
+            self.grants.dirty = true;
+        }
+        // A message that is fully granted makes room for the next one; more than that is rare.
+        for _ in 0..DECISIONS_MAX {
+            if !self.grants.dirty {
+                break;
+            }
             self.grants.dirty = false;
             self.grant_active(now);
         }
@@ -158,7 +169,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     fn grant_active(&mut self, now: Nanos) {
         let mut degree = self.config.overcommit_max;
-        if self.ledger.retained() > self.retained_scarce() {
+        self.grants.held_back = self.ledger.retained() > self.retained_scarce();
+        if self.grants.held_back {
             // Finish what is there before more comes in.
             degree = 1;
         }
@@ -248,6 +260,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.send_control(peer, Packet { header, body });
     }
 }
+
+/// Rounds of decisions per burst.
+const DECISIONS_MAX: usize = 3;
 
 /// The lowest levels that suffice for `count` messages, so that the upper ones are free for a
 /// better message that may appear (protocol.md section 11.4).

@@ -24,7 +24,7 @@ pub(super) struct Pacer {
 
 impl Pacer {
     pub(super) fn new(config: &Config) -> Self {
-        let scale = 8u128 * 1_000_000_000 << FRACTION << 10;
+        let scale = (8u128 * 1_000_000_000) << FRACTION << 10;
         Self {
             enabled: config.pacing,
             idle_at: 0,

@@ -44,7 +44,8 @@ pub(super) struct Peer {
     /// RPCs in our tables with this peer, both roles.
     pub(super) rpcs: u32,
     pub(super) server_rpcs: u32,
-    last_used: Nanos,
+    /// When we last had to do with it.
+    pub(super) last_heard: Nanos,
     /// Cutoffs the peer has sent, for our unscheduled packets to it.
     pub(super) cutoffs: [u32; NUM_PRIORITIES],
     pub(super) cutoff_version: u16,
@@ -72,7 +73,7 @@ impl Peer {
             secret,
             rpcs: 0,
             server_rpcs: 0,
-            last_used: now,
+            last_heard: now,
             cutoffs: UNKNOWN_PEER,
             cutoff_version: 0,
             cutoffs_sent: None,
@@ -206,6 +207,14 @@ impl Peers {
         self.slab.get_mut(index)
     }
 
+    /// Notes that a packet has come from this peer.
+    #[inline]
+    pub(super) fn hear(&mut self, index: u32, now: Nanos) {
+        if let Some(peer) = self.slab.get_mut(index) {
+            peer.last_heard = now;
+        }
+    }
+
     #[inline]
     pub(super) fn find(&mut self, addr: IpAddr) -> Option<u32> {
         match self.recent {
@@ -232,7 +241,7 @@ impl Peers {
             None => self.insert(addr, now)?,
         };
         if let Some(peer) = self.slab.get_mut(index) {
-            peer.last_used = now;
+            peer.last_heard = now;
         }
         Some(index)
     }
@@ -261,9 +270,9 @@ impl Peers {
                 && peer.rpcs == 0
                 && !peer.ack_flush_queued
                 && peer.control_queued == 0
-                && idle.is_none_or(|(last_used, _)| peer.last_used < last_used)
+                && idle.is_none_or(|(last_heard, _)| peer.last_heard < last_heard)
             {
-                idle = Some((peer.last_used, self.hand));
+                idle = Some((peer.last_heard, self.hand));
             }
         }
         idle.map(|(_, index)| index)

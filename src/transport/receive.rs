@@ -101,13 +101,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             (Body::RpcUnknown, Some(index)) => self.restart(index),
             (Body::Cutoffs(cutoffs), _) => self.on_cutoffs(received, cutoffs),
-            (Body::NeedAck, Some(index)) => {
+            (Body::NeedAck, Some(index)) if self.goes_on(index) => {
                 self.request_resend(now, index);
             }
+            // No room for the response now: the server must keep it.
+            (Body::NeedAck, Some(_)) => self.answer(received, Body::Busy),
             (Body::NeedAck, None) => {
                 if let Some(peer) = self.peers.find_or_insert(received.src, now) {
                     let records = self.peers.get_mut(peer).map(|peer| peer.take_acks());
-                    let body = Body::Ack(records.unwrap_or_else(Ack::new));
+                    let body = Body::Ack(records.unwrap_or_default());
                     self.send_control(peer, Packet { header: received.answer_header(), body });
                 }
             }
@@ -229,12 +231,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     fn server_packet(&mut self, received: &mut Received<'_>, packet: &Packet, payload: B) {
         let now = received.now;
         let (id, port) = (received.id, received.header.dport);
-        let Some(peer) = self.peers.find_or_insert(received.src, now) else {
-            self.metrics.refused_peers += 1;
-            return;
+        // Only a request makes a peer: packets about nothing must not evict one.
+        let peer = match packet.body {
+            Body::Data(_) => self.peers.find_or_insert(received.src, now),
+            _ => self.peers.find(received.src),
         };
+        let Some(peer) = peer else { return self.stranger_packet(received, &packet.body) };
         let client_port = matches!(packet.body, Body::Data(_)).then_some(received.header.sport);
         received.index = self.find_server(peer, id, port, client_port);
+        self.peers.hear(peer, now);
         if let Some(index) = received.index {
             self.hear(now, index, &packet.body);
         }
@@ -258,6 +263,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             (Body::RpcUnknown, None) => self.metrics.unknown_rpc += 1,
             (Body::Grant(_) | Body::Busy | Body::Freeze, _) => {}
+        }
+    }
+
+    /// A packet from a host that we have no RPC with.
+    fn stranger_packet(&mut self, received: &Received<'_>, body: &Body) {
+        match body {
+            Body::Data(_) => self.metrics.refused_peers += 1,
+            Body::Cutoffs(cutoffs) => self.on_cutoffs(received, cutoffs),
+            Body::Resend(_) => {
+                self.metrics.unknown_rpc += 1;
+                self.answer(received, Body::RpcUnknown);
+            }
+            Body::NeedAck => self.metrics.wrong_direction += 1,
+            Body::RpcUnknown => self.metrics.unknown_rpc += 1,
+            Body::Grant(_) | Body::Busy | Body::Ack(_) | Body::Freeze => {}
         }
     }
 
@@ -427,9 +447,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Adds the bytes of a DATA packet to the incoming message; says whether it is complete now.
     fn add_data(&mut self, now: Nanos, index: u32, data: &Data, mut payload: B) -> bool {
         let retained = self.ledger.retained();
+        let goes_on = self.goes_on(index);
         let is_full = retained >= self.config.retained_packets_max;
-        let goes_on =
-            !is_full || self.grants.best(&self.peers) == Some(index) || self.may_overdraw(index);
+        if goes_on && is_full && self.grants.best(&self.peers) != Some(index) {
+            self.overdraft = self.rpcs.handle(index);
+        }
         self.detach_if_scarce(&mut payload);
         let Some(rpc) = self.rpcs.get_mut(index) else { return false };
         let peer = rpc.peer;
@@ -464,19 +486,20 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.after_data(now, index, peer, before)
     }
 
-    /// When the receive buffers are used up, one incomplete message at a time goes on all the same, or
-    /// messages that have all been begun would block each other for ever. It hands over when it has
-    /// all it may expect, for others hold the budget that it needs for more.
-    fn may_overdraw(&mut self, index: u32) -> bool {
+    /// Whether bytes of this incomplete message can be kept. When the receive buffers are used up, the
+    /// message that is next to get grants goes on all the same, and one other at a time, or messages
+    /// that have all been begun would block each other for ever. That one hands over when it has all
+    /// it may expect, for others hold the budget that it needs for more.
+    pub(super) fn goes_on(&self, index: u32) -> bool {
+        if self.ledger.retained() < self.config.retained_packets_max
+            || self.grants.best(&self.peers) == Some(index)
+        {
+            return true;
+        }
         let holder = self.overdraft.and_then(|handle| self.rpcs.resolve(handle));
         let expects_more = |inbound: &Inbound<B>| inbound.reassembly.received() < inbound.granted;
-        match holder.filter(|&holder| self.inbound(holder).is_some_and(expects_more)) {
-            Some(holder) => holder == index,
-            None => {
-                self.overdraft = self.rpcs.handle(index);
-                true
-            }
-        }
+        let holder = holder.filter(|&holder| self.inbound(holder).is_some_and(expects_more));
+        holder.is_none_or(|holder| holder == index)
     }
 
     /// Brings budget, grant order and gap recovery up to date; says whether the message is complete.
@@ -493,12 +516,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         let (after, key) = (inbound.incoming(), inbound.key());
         let complete = inbound.reassembly.is_complete();
-        let recover = inbound.gaps_due(now, gap_recovery);
+        let recover = inbound.lasting_gaps(now, gap_recovery);
         self.grants.adjust(before, after);
         if needs_grants {
             self.grants.set(&mut self.peers, peer, index, key);
         }
-        if let Some(below) = recover {
+        // What there is no room for is not asked for.
+        if let Some(below) = recover.filter(|_| self.goes_on(index)) {
             self.recover_gaps(now, index, below);
         }
         complete

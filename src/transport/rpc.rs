@@ -95,6 +95,17 @@ impl<M: OutMessage> Outbound<M> {
     }
 }
 
+/// The gaps there were at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GapWatch {
+    /// When to look whether they have lasted.
+    due: Nanos,
+    /// Start of the first.
+    first: u32,
+    /// They lie below this; gaps above are younger.
+    below: u32,
+}
+
 /// The message we receive.
 #[derive(Debug)]
 pub(super) struct Inbound<B> {
@@ -106,9 +117,8 @@ pub(super) struct Inbound<B> {
     pub(super) budgeted: u32,
     /// When its first packet came.
     pub(super) created: Nanos,
-    /// When gaps may be asked for although the message still flows, and the offset below which they
-    /// lie: those above are too young to be more than reordering.
-    pub(super) gap_due: Option<(Nanos, u32)>,
+    /// When gaps may be asked for although the message still flows.
+    pub(super) gap_watch: Option<GapWatch>,
     /// The application knows of it.
     pub(super) announced: bool,
 }
@@ -120,7 +130,7 @@ impl<B: Payload> Inbound<B> {
             granted: 0,
             budgeted: 0,
             created: now,
-            gap_due: None,
+            gap_watch: None,
             announced: false,
         }
     }
@@ -131,24 +141,22 @@ impl<B: Payload> Inbound<B> {
     }
 
     /// Whether gaps have lasted longer than reordering does; if so, the offset below which they lie.
-    pub(super) fn gaps_due(&mut self, now: Nanos, gap_recovery: Nanos) -> Option<u32> {
+    pub(super) fn lasting_gaps(&mut self, now: Nanos, gap_recovery: Nanos) -> Option<u32> {
         if self.reassembly.gap_count() == 0 || gap_recovery == Nanos::ZERO {
-            self.gap_due = None;
+            self.gap_watch = None;
             return None;
         }
-        let high = self.reassembly.high();
-        let Some((due, below)) = self.gap_due else {
-            self.gap_due = Some((now + gap_recovery, high));
-            return None;
-        };
-        if now < due {
+        let watch = self.gap_watch.filter(|watch| now >= watch.due);
+        if self.gap_watch.is_some() && watch.is_none() {
             return None;
         }
-        let lost = self.reassembly.gaps().next().is_some_and(|gap| gap.start < below);
+        let first = self.reassembly.gaps().next().map_or(0, |gap| gap.start);
+        // A first gap that has changed is being filled, by packets out of order or sent again.
+        let lasting = watch.filter(|watch| watch.first == first).map(|watch| watch.below);
         // After asking, give the answer time before asking again.
-        let wait = if lost { gap_recovery + gap_recovery } else { gap_recovery };
-        self.gap_due = Some((now + wait, high));
-        lost.then_some(below)
+        let wait = if lasting.is_some() { gap_recovery + gap_recovery } else { gap_recovery };
+        self.gap_watch = Some(GapWatch { due: now + wait, first, below: self.reassembly.high() });
+        lasting
     }
 
     pub(super) fn needs_grants(&self) -> bool {

@@ -100,7 +100,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let time = self.timer_time(now);
         let Some(rpc) = self.rpcs.get(index) else { return };
         let (state, peer) = (rpc.state, rpc.peer);
-        let next = match self.step(rpc, time) {
+        let next = match self.step(index, rpc, time) {
             Step::Disarm => return,
             Step::Wait(next) => next,
             Step::Idle => {
@@ -135,7 +135,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     /// Protocol.md section 13.1.
-    fn step(&self, rpc: &Rpc<B, M>, time: Nanos) -> Step {
+    fn step(&self, index: u32, rpc: &Rpc<B, M>, time: Nanos) -> Step {
         let received_all_granted =
             || rpc.inbound.as_ref().is_some_and(|inb| inb.reassembly.received() >= inb.granted);
         match rpc.state {
@@ -148,7 +148,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 }
             }
             State::ClientIncoming | State::ServerIncoming => {
-                if received_all_granted() {
+                // Nothing is to come, or there is no room for it.
+                if received_all_granted() || !self.goes_on(index) {
                     return Step::Idle;
                 }
             }
@@ -163,11 +164,18 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// A response, partly or wholly sent. Nobody may hold it forever.
     fn response_step(&self, rpc: &Rpc<B, M>, time: Nanos) -> Step {
-        if time.since(rpc.quiet_since).0 >= self.config.response_keep_ns {
+        let is_sent = rpc.outbound.as_ref().is_some_and(|out| out.is_sent());
+        // A client that has the whole response answers NEED_ACK. One that has not may keep us waiting
+        // for a grant without a word about this RPC, as long as it is heard of at all.
+        let heard = match self.peers.get(rpc.peer) {
+            Some(peer) if !is_sent => rpc.quiet_since.max(self.timer_time(peer.last_heard)),
+            _ => rpc.quiet_since,
+        };
+        let give_up = heard + Nanos(self.config.response_keep_ns);
+        if time >= give_up {
             return Step::GiveUp;
         }
-        let give_up = rpc.quiet_since + Nanos(self.config.response_keep_ns);
-        if !rpc.outbound.as_ref().is_some_and(|out| out.is_sent()) {
+        if !is_sent {
             return Step::Wait(give_up);
         }
         let due = rpc.next_probe;
@@ -215,7 +223,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return true;
         };
         // The first packet of the answer must not look like proof that the rest is lost.
-        inbound.gap_due = None;
+        inbound.gap_watch = None;
         let high = inbound.reassembly.high();
         let tail = (high < inbound.granted).then_some(high..inbound.granted);
         let max = self.config.resends_per_rpc_max as usize;

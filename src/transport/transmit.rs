@@ -151,11 +151,20 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if range.start >= end {
             return true;
         }
+        let next = range.start - range.start % outbound.segment_bytes;
+        let overlaps =
+            |other: &&mut Resending| other.rpc == handle && next < other.end && end > other.next;
+        let mut first = self.sender.resending.iter_mut().take(RESENDING_LOOKED_AT);
+        if let Some(other) = first.find(overlaps) {
+            // What this one has sent again already is on its way.
+            other.end = other.end.max(end);
+            other.incoming = other.incoming.max(end);
+            return true;
+        }
         if self.sender.resending.len() >= self.config.retransmits_max {
             self.metrics.retransmits_dropped += 1;
             return false;
         }
-        let next = range.start - range.start % outbound.segment_bytes;
         let resending = Resending { rpc: handle, next, end, incoming: end, priority };
         self.sender.resending.push_back(resending);
         true
@@ -384,6 +393,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 }
 
+/// Ranges at the head of the queue that are compared with a new one, lest what is being sent again is
+/// put in line once more for every RESEND that comes in the meantime.
+const RESENDING_LOOKED_AT: usize = 64;
 /// Credit at which the oldest message gets a turn of one packet, which may leave it in debt.
 const OLDEST_TURN_BYTES: i64 = 1_500;
 /// Packets of one message in a row before the order is looked at again.

@@ -14,7 +14,7 @@ use homa::load::generator::{End, GeneratorConfig};
 use homa::load::live::{Live, LiveMode};
 use homa::load::quantity::Rate;
 use homa::load::recorder::RecorderConfig;
-use homa::load::report::{Machine, Report, RunConfig};
+use homa::load::report::{Machine, Report, RunConfig, TotalsReport};
 use homa::load::slowdown::BestCase;
 use homa::node::{Node, stop_on_signals};
 use homa::time::Nanos;
@@ -22,7 +22,7 @@ use homa::wire::HomaPort;
 
 use crate::args::{ClientArgs, LoadArgs};
 use crate::server::counters;
-use crate::{explain, node_config, style};
+use crate::{check_writable, node_config, style};
 
 /// How long to wait for responses after the last request.
 const DRAIN: Nanos = Nanos::from_ms(500);
@@ -32,11 +32,12 @@ const WINDOWS_FOR: Nanos = Nanos::from_secs(60);
 pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
     let servers = args.servers.iter().map(|server| (server.0, server.1)).collect();
     let title = format!("homa-load client: {} server(s)", args.servers.len());
-    let mut node = Node::start(&node_config(&args.node)).map_err(explain)?;
+    check_writable(args.load.json.as_deref())?;
+    let mut node = Node::start(&node_config(&args.node)?)?;
     let outcome = load(&mut node, &args.load, servers, &title, &args.node.device.to_string())?;
     let closed = node.close();
     let code = finish(&args.load, outcome, |_| ())?;
-    closed.map_err(explain)?;
+    closed?;
     Ok(code)
 }
 
@@ -97,7 +98,7 @@ pub(crate) fn load(
     let shown = std::thread::spawn(move || show(&progress, &give_back));
     let ran = node.run(|cx| ClientApp::new(cx, clock, config, link));
     let _ = shown.join();
-    let shard = ran.map_err(explain)?;
+    let shard = ran?;
     let result = result.recv().map_err(|_| "the client gave no result")?;
     let (totals, recorder) = (&result.totals, &result.recorder);
     Ok(Report::new(run, Machine::detect(), totals, recorder, counters(&shard)))
@@ -135,7 +136,35 @@ pub(crate) fn finish(
         std::fs::write(file, report.to_json()?)
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
-    let totals = &report.totals;
-    let bad = totals.corrupted + totals.lost + totals.failed.values().sum::<u64>();
-    Ok(if bad == 0 && totals.completed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let Some(trouble) = trouble(&report.totals) else { return Ok(ExitCode::SUCCESS) };
+    eprintln!("error: {trouble}");
+    Ok(ExitCode::FAILURE)
+}
+
+/// What went wrong, in one line, and what to do about it.
+fn trouble(totals: &TotalsReport) -> Option<String> {
+    let failed = totals.failed.values().sum::<u64>();
+    let kinds: Vec<_> =
+        totals.failed.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    if totals.corrupted > 0 {
+        return Some(format!("{} messages arrived with wrong bytes", totals.corrupted));
+    }
+    if totals.completed == 0 && failed + totals.lost + totals.never_sent > 0 {
+        let how = if kinds.is_empty() { "none failed either".to_owned() } else { kinds.join(", ") };
+        return Some(format!(
+            "none of {} RPCs was answered ({how}): start the server first, and check its address, \
+             its port and the way there",
+            totals.sent
+        ));
+    }
+    (failed + totals.lost > 0).then(|| {
+        format!(
+            "{} of {} RPCs were not answered ({} lost{}{}): did the server stop?",
+            failed + totals.lost,
+            totals.sent,
+            totals.lost,
+            if kinds.is_empty() { "" } else { ", " },
+            kinds.join(", ")
+        )
+    })
 }

@@ -14,7 +14,7 @@ use homa::wire::HomaPort;
 
 use crate::args::{LocalArgs, MachineArgs};
 use crate::server::ServerReport;
-use crate::{apply_machine, client, explain};
+use crate::{apply_machine, check_writable, client};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -30,19 +30,20 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     if client_cpu == server_cpu {
         log::warn!("one CPU for client and server: times will be those of the scheduler");
     }
+    check_writable(args.load.json.as_deref())?;
     let directory = Directory::new()?;
     let socket = directory.0.join("memif.sock");
     let server_json = directory.0.join("server.json");
-    let mut server = Server::start(args, &socket, &server_json, server_cpu)?;
-    server.wait_until_ready(&socket)?;
     let device: DeviceSpec = format!("memif:{},role=client", socket.display()).parse()?;
     let mut config = NodeConfig::new(device.clone(), CLIENT, PREFIX_LEN);
-    apply_machine(&mut config, &args.machine);
+    apply_machine(&mut config, &args.machine)?;
     config.cpu = Some(client_cpu);
     if client_cpu == server_cpu {
         config.idle = homa::node::IdlePolicy::Yield;
     }
-    let mut node = Node::start(&config).map_err(explain)?;
+    let mut server = Server::start(args, &socket, &server_json, server_cpu)?;
+    server.wait_until_ready(&socket)?;
+    let mut node = Node::start(&config)?;
     let memory = if node.eal().has_hugepages() { "hugepages" } else { "no hugepages" };
     let title = "homa-load local: two processes over memif";
     let port = format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu);
@@ -60,7 +61,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
             report.counters.insert(format!("server_{name}"), value);
         }
     })?;
-    closed.map_err(explain)?;
+    closed?;
     Ok(code)
 }
 

@@ -5,7 +5,9 @@ mod client;
 mod local;
 mod server;
 
+use std::fs::OpenOptions;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -40,10 +42,22 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            if error.is::<WrongArguments>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// Arguments that are wrong together, or on this machine; found before anything is started.
+#[derive(Debug)]
+struct WrongArguments(NodeError);
+
+impl std::fmt::Display for WrongArguments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for WrongArguments {}
 
 /// The first paragraph of a message of clap, in one line.
 fn one_line(message: &str) -> String {
@@ -59,16 +73,16 @@ fn style() -> Style {
 }
 
 /// The settings that `server` and `client` have in common.
-fn node_config(args: &NodeArgs) -> NodeConfig {
+fn node_config(args: &NodeArgs) -> Result<NodeConfig, WrongArguments> {
     let mut config = NodeConfig::new(args.device.clone(), args.ip.addr, args.ip.prefix_len);
     config.net.gateway = args.gateway;
     config.net.vlan = args.vlan;
     config.net.static_neighbors = args.neighbors.iter().map(|n| (n.0, n.1)).collect();
-    apply_machine(&mut config, &args.machine);
-    config
+    apply_machine(&mut config, &args.machine)?;
+    Ok(config)
 }
 
-fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) {
+fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) -> Result<(), WrongArguments> {
     config.mtu = args.mtu;
     config.link_bps = args.link_gbps.map(|gbps| (gbps * 1e9) as u64);
     config.cpu = args.cpu;
@@ -80,9 +94,17 @@ fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) {
         (_, true) => Hugepages::Never,
         _ => Hugepages::Auto,
     };
+    config.validate().map_err(WrongArguments)
 }
 
-/// Adds what to do to errors of the set-up.
-fn explain(error: NodeError) -> Box<dyn std::error::Error> {
-    Box::new(error)
+/// Sees to it that a report can be written to `file`, before the run that it is about.
+fn check_writable(file: Option<&Path>) -> Result<(), String> {
+    let Some(file) = file else { return Ok(()) };
+    let opened = OpenOptions::new().append(true).create(true).open(file);
+    opened.map(drop).map_err(|error| {
+        format!(
+            "{}: {error}: name a file that may be written, in a directory that exists",
+            file.display()
+        )
+    })
 }

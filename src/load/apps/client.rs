@@ -102,6 +102,9 @@ pub struct ClientApp {
     clock: Clock,
     start: Nanos,
     last_progress: Nanos,
+    /// When the node was told to stop before the run was over: nothing more is sent, what is under way
+    /// may still arrive.
+    stopped: Option<Nanos>,
     link: ClientLink,
 }
 
@@ -123,6 +126,7 @@ impl ClientApp {
             clock,
             start,
             last_progress: start,
+            stopped: None,
             link,
         }
     }
@@ -207,6 +211,9 @@ impl App for ClientApp {
 
     #[inline]
     fn on_poll(&mut self, cx: &mut Cx<'_>) {
+        if self.stopped.is_some() {
+            return;
+        }
         let now = cx.now();
         for _ in 0..CALLS_PER_TURN {
             let Some(planned) = self.generator.as_mut().and_then(|generator| generator.next(now))
@@ -231,13 +238,13 @@ impl App for ClientApp {
     }
 
     fn on_stop(&mut self, cx: &mut Cx<'_>) {
-        self.finish(cx.now());
+        self.stopped = Some(cx.now());
     }
 }
 
 impl Drop for ClientApp {
     fn drop(&mut self) {
-        self.finish(self.clock.now());
+        self.finish(self.stopped.unwrap_or_else(|| self.clock.now()));
     }
 }
 

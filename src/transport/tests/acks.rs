@@ -124,9 +124,9 @@ fn the_answer_to_need_ack_brings_up_to_5_others() {
     let ids: Vec<RpcId> = (0..5).map(|cookie| solo.call(10, cookie).1).collect();
     solo.sent();
     for id in &ids {
-        solo.from_server(*id, solo::data(0..10, 10));
+        solo.server_sends(*id, solo::data(0..10, 10));
     }
-    solo.from_server(RpcId(0x4444), solo::bare(Body::NeedAck));
+    solo.server_sends(RpcId(0x4444), solo::bare(Body::NeedAck));
     let frames = solo.sent();
     assert_eq!(frames.len(), 1);
     assert_eq!(frames[0].packet.header.sender_id, RpcId(0x4444));
@@ -156,7 +156,7 @@ fn a_checked_source_must_be_the_one_called() {
     solo.receive("10.9.9.9".parse().unwrap(), header, solo::data(0..10, 10));
     assert!(solo.events().is_empty());
     assert_eq!(solo.shard.metrics().foreign_source, 1);
-    solo.from_server(id, solo::data(0..10, 10));
+    solo.server_sends(id, solo::data(0..10, 10));
     assert_eq!(solo.events().len(), 1);
 }
 

@@ -33,11 +33,11 @@ fn rpc_at(at: At) -> (Solo, RpcId) {
     let (_, id) = solo.call(LENGTH, COOKIE);
     assert_eq!(solo.sent().len(), 2);
     if at != At::Outgoing {
-        solo.from_server(id, data(0..SEGMENT, LENGTH));
+        solo.server_sends(id, data(0..SEGMENT, LENGTH));
         assert_eq!(solo.sent_briefs(), ["GRANT offset=5000 prio=0 @7"]);
     }
     if at == At::Complete {
-        solo.from_server(id, data(SEGMENT..LENGTH, LENGTH));
+        solo.server_sends(id, data(SEGMENT..LENGTH, LENGTH));
         match solo.events().pop() {
             Some(Event::Response { cookie: COOKIE, id: ended, result: Ok(message) }) => {
                 assert_eq!((ended, message.to_vec()), (id, pattern(LENGTH as usize, SEED)));
@@ -63,7 +63,7 @@ fn check(at: At, content: Content, sent: &[&str], after: At) {
     assert_eq!(solo.state(id), state(at));
     solo.now = solo.now + Nanos::from_us(50);
     let breaks_silence = matches!(content.0, Body::Data(_) | Body::Grant(_) | Body::Busy);
-    assert_eq!(solo.from_server(id, content), Outcome::Done);
+    assert_eq!(solo.server_sends(id, content), Outcome::Done);
     let frames = solo.sent();
     assert_eq!(briefs(&frames), sent);
     for frame in &frames {
@@ -157,7 +157,7 @@ cells! {
 #[test]
 fn need_ack_in_complete() {
     let (mut solo, id) = rpc_at(At::Complete);
-    solo.from_server(id, bare(Body::NeedAck));
+    solo.server_sends(id, bare(Body::NeedAck));
     let frames = solo.sent();
     assert_eq!(frames.len(), 1, "{:?}", briefs(&frames));
     assert_eq!(frames[0].packet.header.sender_id, id);
@@ -170,7 +170,7 @@ fn need_ack_in_complete() {
 fn check_cutoffs(at: At) {
     let (mut solo, id) = rpc_at(at);
     let before = solo.state(id);
-    solo.from_server(id, cutoffs([9, 0, 0, 0, 1_000_000, 300, 200, 100], 12));
+    solo.server_sends(id, cutoffs([9, 0, 0, 0, 1_000_000, 300, 200, 100], 12));
     assert!(solo.sent().is_empty());
     assert_eq!(solo.state(id), before);
     let sizes = [(100, 7), (101, 6), (201, 5), (301, 4), (LENGTH, 4)];
@@ -223,7 +223,7 @@ fn acking(theirs: RpcId) -> Content {
 fn the_ack_in_data_counts_in_outgoing_and_incoming() {
     for at in [At::Outgoing, At::Incoming] {
         let (mut solo, id, theirs) = with_server_rpc(at);
-        solo.from_server(id, acking(theirs));
+        solo.server_sends(id, acking(theirs));
         assert_eq!(solo.state(theirs.flip()), None, "{at:?}");
     }
 }
@@ -232,7 +232,7 @@ fn the_ack_in_data_counts_in_outgoing_and_incoming() {
 fn the_ack_in_data_without_rpc_does_not_count() {
     for at in [At::Complete, At::NoRpc] {
         let (mut solo, id, theirs) = with_server_rpc(at);
-        solo.from_server(id, acking(theirs));
+        solo.server_sends(id, acking(theirs));
         assert_eq!(solo.state(theirs.flip()), Some(State::ServerOutgoing), "{at:?}");
     }
 }
@@ -241,7 +241,7 @@ fn the_ack_in_data_without_rpc_does_not_count() {
 fn records_of_an_ack_count_when_its_header_names_no_rpc_of_ours() {
     for at in [At::Complete, At::NoRpc] {
         let (mut solo, id, theirs) = with_server_rpc(at);
-        solo.from_server(id, ack(&[theirs]));
+        solo.server_sends(id, ack(&[theirs]));
         assert_eq!(solo.state(theirs.flip()), None, "{at:?}");
     }
 }
@@ -250,7 +250,7 @@ fn records_of_an_ack_count_when_its_header_names_no_rpc_of_ours() {
 fn an_ack_for_a_running_rpc_of_ours_is_counted_as_wrong() {
     for at in [At::Outgoing, At::Incoming] {
         let (mut solo, id, theirs) = with_server_rpc(at);
-        solo.from_server(id, ack(&[theirs]));
+        solo.server_sends(id, ack(&[theirs]));
         assert_eq!(solo.state(id), state(at));
         assert_eq!(solo.shard.metrics().wrong_direction, 1);
     }
@@ -259,12 +259,12 @@ fn an_ack_for_a_running_rpc_of_ours_is_counted_as_wrong() {
 #[test]
 fn the_last_packet_delivers_the_response_once() {
     let (mut solo, id) = rpc_at(At::Incoming);
-    solo.from_server(id, data(HALF..LENGTH, LENGTH));
+    solo.server_sends(id, data(HALF..LENGTH, LENGTH));
     assert!(solo.events().is_empty());
-    solo.from_server(id, data(SEGMENT..HALF, LENGTH));
+    solo.server_sends(id, data(SEGMENT..HALF, LENGTH));
     assert_eq!(solo.events().len(), 1);
-    solo.from_server(id, data(SEGMENT..HALF, LENGTH));
-    solo.from_server(id, data(0..SEGMENT, LENGTH));
+    solo.server_sends(id, data(SEGMENT..HALF, LENGTH));
+    solo.server_sends(id, data(0..SEGMENT, LENGTH));
     assert!(solo.events().is_empty());
     assert_eq!(solo.shard.occupancy().client_rpcs, 0);
 }

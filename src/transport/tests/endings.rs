@@ -239,3 +239,21 @@ fn a_server_that_restarts_gets_the_requests_again() {
     pair.assert_echoed(&[(0, 100), (1, 5_000), (2, 100_000)]);
     pair.assert_empty();
 }
+
+/// A client that is heard of keeps a response that waits for its grant; one that is silent does not.
+#[test]
+fn a_response_waiting_for_grants_lives_as_long_as_its_client() {
+    let mut solo = solo::Solo::new(Config { response_keep_ns: 50_000_000, ..solo::config() });
+    let waiting = RpcId(2);
+    let handle = solo.serve(waiting, 10);
+    solo.reply(handle, 500_000);
+    solo.sent();
+    for n in 2..12 {
+        let other = RpcId(2 * n);
+        solo.pass_time(solo.now + Nanos::from_ms(20));
+        solo.serve(other, 10);
+        assert!(solo.state(waiting.flip()).is_some(), "at {}", solo.now);
+    }
+    solo.pass_time(solo.now + Nanos::from_ms(400));
+    assert!(solo.state(waiting.flip()).is_none());
+}

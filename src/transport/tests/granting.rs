@@ -125,7 +125,7 @@ fn at_most_overcommit_max_messages_are_granted_to() {
 fn every_peer_is_granted_to_before_any_gets_two() {
     let mut solo = Solo::new(Config { overcommit_max: 3, ..plain() });
     for (from, id, length) in
-        [(1, 2, 50_000), (1, 4, 60_000), (1, 6, 70_000), (2, 8, 800_000), (3, 10, 900_000)]
+        [(1, 2, 500_000), (1, 4, 600_000), (1, 6, 700_000), (2, 8, 800_000), (3, 10, 900_000)]
     {
         feed(&mut solo, client(from), id, 0..1_000, length);
     }
@@ -284,8 +284,24 @@ fn a_fully_granted_message_keeps_no_place() {
     let mut solo = Solo::new(Config { overcommit_max: 1, ..plain() });
     feed(&mut solo, client(1), 2, 0..1_000, 50_000);
     feed(&mut solo, client(2), 4, 0..1_000, 60_000);
-    assert_eq!(grants(&mut solo), [(2, 50_000, 0)]);
-    // Nothing more of the first has come, but the second is granted to with the next burst.
-    assert_eq!(grants(&mut solo), [(4, 60_000, 0)]);
+    // Nothing more of the first has come, but the second is granted to at once.
+    assert_eq!(grants(&mut solo), [(2, 50_000, 0), (4, 60_000, 0)]);
     assert_eq!(solo.shard.occupancy().grantable, 0);
+}
+
+/// The application frees packet buffers without any packet arriving: others may go on.
+#[test]
+fn dropped_messages_let_grants_go_on() {
+    let config = Config { retained_packets_max: 64, window_bytes: 20_000, ..plain() };
+    let mut solo = Solo::new(config);
+    for n in 0..50 {
+        feed(&mut solo, client(3), 1_000 + 2 * n, 0..1_000, 1_000);
+    }
+    feed(&mut solo, client(1), 2, 0..1_000, 500_000);
+    feed(&mut solo, client(2), 4, 0..1_000, 600_000);
+    let first: Vec<u64> = grants(&mut solo).iter().map(|grant| grant.0).collect();
+    assert_eq!(first, [2], "buffers are scarce: only the best goes on");
+    drop(solo.events());
+    let second: Vec<u64> = grants(&mut solo).iter().map(|grant| grant.0).collect();
+    assert_eq!(second, [4]);
 }

@@ -20,11 +20,11 @@ const ID: RpcId = RpcId(0x5678);
 fn a_late_duplicate_is_not_executed_again() {
     let mut solo = Solo::new(config());
     solo.answered(ID);
-    solo.from_client(ID, ack(&[]));
+    solo.client_sends(ID, ack(&[]));
     assert_eq!(solo.shard.occupancy().server_rpcs, 0);
     for _ in 0..50 {
         solo.pass_time(solo.now + Nanos::from_ms(4));
-        solo.from_client(ID, data(0..100, 100));
+        solo.client_sends(ID, data(0..100, 100));
         assert!(solo.events().is_empty());
     }
     assert_eq!(solo.shard.metrics().tombstone_hits, 50);
@@ -34,10 +34,10 @@ fn a_late_duplicate_is_not_executed_again() {
 fn a_tombstone_is_forgotten_after_its_time() {
     let mut solo = Solo::new(config());
     solo.answered(ID);
-    solo.from_client(ID, ack(&[]));
+    solo.client_sends(ID, ack(&[]));
     solo.now = solo.now + Nanos::from_ms(301);
     solo.shard.on_timer(solo.now);
-    solo.from_client(ID, data(0..100, 100));
+    solo.client_sends(ID, data(0..100, 100));
     assert_eq!(solo.events().len(), 1);
 }
 
@@ -45,8 +45,8 @@ fn a_tombstone_is_forgotten_after_its_time() {
 fn without_tombstones_a_late_duplicate_is_a_new_request() {
     let mut solo = Solo::new(Config { tombstone_keep_ns: 0, ..config() });
     solo.answered(ID);
-    solo.from_client(ID, ack(&[]));
-    solo.from_client(ID, data(0..100, 100));
+    solo.client_sends(ID, ack(&[]));
+    solo.client_sends(ID, data(0..100, 100));
     assert_eq!(solo.events().len(), 1);
 }
 
@@ -54,7 +54,7 @@ fn without_tombstones_a_late_duplicate_is_a_new_request() {
 fn a_tombstone_concerns_one_client_port_and_address() {
     let mut solo = Solo::new(config());
     solo.answered(ID);
-    solo.from_client(ID, ack(&[]));
+    solo.client_sends(ID, ack(&[]));
     solo.receive(SERVER, client_header(ID), data(0..100, 100));
     let other_port = crate::wire::Header { sport: HomaPort(50_000), ..client_header(ID) };
     solo.receive(CLIENT, other_port, data(0..100, 100));
@@ -183,7 +183,7 @@ fn a_reply_beyond_outgoing_max_bytes_comes_back_and_can_be_given_later() {
     solo.sent();
     let refused = solo.shard.reply(solo.now, second, outgoing(10, 0)).unwrap_err();
     assert_eq!(refused.reason, RefusedReason::TooManyOutgoingBytes);
-    solo.from_client(ID, ack(&[]));
+    solo.client_sends(ID, ack(&[]));
     solo.shard.reply(solo.now, second, refused.message).unwrap();
     assert_eq!(solo.sent().len(), 1);
 }
@@ -280,7 +280,7 @@ fn thousands_of_peers_pass_through_a_small_table() {
 fn control_packets_max() {
     let mut solo = Solo::new(Config { control_packets_max: 64, ..config() });
     for n in 0..100 {
-        solo.from_client(RpcId(2 * n), resend(0, Resend::ALL, 7));
+        solo.client_sends(RpcId(2 * n), resend(0, Resend::ALL, 7));
     }
     assert_eq!(solo.shard.metrics().control_dropped, 36);
     assert_eq!(solo.sent().len(), 64);

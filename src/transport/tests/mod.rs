@@ -6,6 +6,7 @@ mod endings;
 mod granting;
 mod limits;
 mod odd_input;
+mod random;
 mod recovery;
 mod sending;
 mod server_matrix;

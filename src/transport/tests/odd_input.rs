@@ -16,7 +16,7 @@ fn check_request_length(length: u32) {
     if length == 0 {
         content.1.clear();
     }
-    solo.from_client(ID, content);
+    solo.client_sends(ID, content);
     assert_eq!(solo.shard.occupancy().server_rpcs, 0);
     assert_eq!(solo.shard.metrics().bad_length, 1);
     assert!(solo.pass_time(solo.now + Nanos::from_ms(300)).is_empty());
@@ -41,7 +41,7 @@ fn request_of_length_0() {
 #[test]
 fn the_longest_request_is_accepted() {
     let mut solo = Solo::new(config());
-    solo.from_client(ID, data(0..100, 1_000_000));
+    solo.client_sends(ID, data(0..100, 1_000_000));
     assert_eq!(solo.shard.occupancy().server_rpcs, 1);
 }
 
@@ -50,7 +50,7 @@ fn check_response_length(length: u32) {
     let mut solo = Solo::new(config());
     let (_, id) = solo.call(100, 8);
     solo.sent();
-    solo.from_server(id, data_with(0..100, 100, |data| data.message_length = length));
+    solo.server_sends(id, data_with(0..100, 100, |data| data.message_length = length));
     match solo.events().as_slice() {
         [Event::Response { cookie: 8, result: Err(error), .. }] => {
             assert_eq!(*error, RpcError::BadResponseLength(length));
@@ -78,12 +78,15 @@ fn response_of_length_0() {
 #[test]
 fn length_differs_from_that_of_the_first_packet() {
     let mut solo = Solo::new(config());
-    solo.from_client(ID, data(0..SEGMENT, LENGTH));
+    solo.client_sends(ID, data(0..SEGMENT, LENGTH));
     for length in [LENGTH - 1, LENGTH + 1, 0, u32::MAX] {
-        solo.from_client(ID, data_with(SEGMENT..HALF, LENGTH, |data| data.message_length = length));
+        solo.client_sends(
+            ID,
+            data_with(SEGMENT..HALF, LENGTH, |data| data.message_length = length),
+        );
     }
     assert_eq!(solo.shard.metrics().length_mismatch, 4);
-    solo.from_client(ID, data(SEGMENT..LENGTH, LENGTH));
+    solo.client_sends(ID, data(SEGMENT..LENGTH, LENGTH));
     let (_, message) = solo.request();
     assert_eq!(message.to_vec(), pattern(LENGTH as usize, SEED));
 }
@@ -91,7 +94,7 @@ fn length_differs_from_that_of_the_first_packet() {
 #[test]
 fn incoming_beyond_the_length_means_unscheduled() {
     let mut solo = Solo::new(config());
-    solo.from_client(ID, data_with(0..SEGMENT, LENGTH, |data| data.incoming = 60_000));
+    solo.client_sends(ID, data_with(0..SEGMENT, LENGTH, |data| data.incoming = 60_000));
     assert!(solo.sent().is_empty(), "no grant");
     assert_eq!(solo.shard.occupancy().grantable, 0);
 }
@@ -100,7 +103,7 @@ fn incoming_beyond_the_length_means_unscheduled() {
 fn incoming_negative_or_huge_takes_no_more_of_the_budget_than_unscheduled_bytes() {
     for incoming in [-1_i32 as u32, i32::MIN as u32, i32::MAX as u32, 1_000_000] {
         let mut solo = Solo::new(config());
-        solo.from_client(ID, data_with(0..100, 1_000_000, |data| data.incoming = incoming));
+        solo.client_sends(ID, data_with(0..100, 1_000_000, |data| data.incoming = incoming));
         assert_eq!(solo.shard.occupancy().incoming_bytes, u64::from(UNSCHED) - 100);
     }
 }
@@ -109,8 +112,8 @@ fn incoming_negative_or_huge_takes_no_more_of_the_budget_than_unscheduled_bytes(
 #[test]
 fn a_grant_counts_only_what_it_grants() {
     let mut solo = Solo::new(config());
-    solo.from_client(ID, data_with(0..100, 1_000_000, |data| data.incoming = 900_000));
-    solo.from_client(RpcId(0x9000), data(0..100, 900_000));
+    solo.client_sends(ID, data_with(0..100, 1_000_000, |data| data.incoming = 900_000));
+    solo.client_sends(RpcId(0x9000), data(0..100, 900_000));
     solo.pass_time(solo.now + Nanos::from_ms(4));
     assert!(solo.shard.metrics().fifo_grant_bytes > 0);
     let budget = u64::from(solo.shard.config().incoming_max_bytes);
@@ -122,7 +125,7 @@ fn a_grant_counts_only_what_it_grants() {
 fn payload_outside_the_message_starts_no_request() {
     for range in [LENGTH..LENGTH + 10, LENGTH - 5..LENGTH + 5, 0..LENGTH + 1] {
         let mut solo = Solo::new(config());
-        solo.from_client(ID, data(range.clone(), LENGTH));
+        solo.client_sends(ID, data(range.clone(), LENGTH));
         assert_eq!(solo.shard.occupancy().server_rpcs, 0, "{range:?}");
         assert_eq!(solo.shard.metrics().bad_range, 1);
     }
@@ -131,14 +134,14 @@ fn payload_outside_the_message_starts_no_request() {
 #[test]
 fn payload_outside_the_message_is_dropped() {
     let mut solo = Solo::new(config());
-    solo.from_client(ID, data(0..SEGMENT, LENGTH));
+    solo.client_sends(ID, data(0..SEGMENT, LENGTH));
     for range in [LENGTH..LENGTH + 10, LENGTH - 5..LENGTH + 5] {
-        solo.from_client(ID, data(range, LENGTH));
+        solo.client_sends(ID, data(range, LENGTH));
     }
-    solo.from_client(ID, data_with(0..100, LENGTH, |data| data.offset = u32::MAX - 5));
+    solo.client_sends(ID, data_with(0..100, LENGTH, |data| data.offset = u32::MAX - 5));
     assert_eq!(solo.shard.metrics().bad_range, 3);
     assert_eq!(solo.shard.occupancy().retained_packets, 1);
-    solo.from_client(ID, data(SEGMENT..LENGTH, LENGTH));
+    solo.client_sends(ID, data(SEGMENT..LENGTH, LENGTH));
     assert_eq!(solo.request().1.to_vec(), pattern(LENGTH as usize, SEED));
 }
 
@@ -149,7 +152,10 @@ fn a_first_response_outside_its_message_does_not_stop_recovery() {
     let mut solo = Solo::new(config());
     let (_, id) = solo.call(100, 8);
     solo.sent();
-    solo.from_server(id, data_with(0..10, 1_000, |data| (data.offset, data.incoming) = (2_000, 0)));
+    solo.server_sends(
+        id,
+        data_with(0..10, 1_000, |data| (data.offset, data.incoming) = (2_000, 0)),
+    );
     assert_eq!(solo.shard.metrics().bad_range, 1);
     assert_eq!(solo.state(id), Some(State::ClientOutgoing));
     let frames = solo.pass_time(solo.now + Nanos::from_ms(6));
@@ -161,12 +167,12 @@ fn a_first_response_outside_its_message_does_not_stop_recovery() {
 #[test]
 fn data_without_payload_announces_and_opens_no_gap() {
     let mut solo = Solo::new(config());
-    solo.from_client(ID, data_with(4_000..4_000, 60_000, |data| data.incoming = 0));
+    solo.client_sends(ID, data_with(4_000..4_000, 60_000, |data| data.incoming = 0));
     assert_eq!(solo.sent_briefs(), ["GRANT offset=60000 prio=0 @7"]);
     assert_eq!(solo.shard.occupancy().retained_packets, 0);
     let inbound = solo.rpc(ID.flip()).and_then(|rpc| rpc.inbound.as_ref()).unwrap();
     assert_eq!((inbound.reassembly.high(), inbound.reassembly.gap_count()), (0, 0));
-    solo.from_client(ID, data(0..60_000, 60_000));
+    solo.client_sends(ID, data(0..60_000, 60_000));
     assert_eq!(solo.request().1.to_vec(), pattern(60_000, SEED));
 }
 
@@ -174,8 +180,8 @@ fn data_without_payload_announces_and_opens_no_gap() {
 fn bytes_beyond_what_was_granted_are_accepted() {
     let mut solo =
         Solo::new(Config { incoming_max_bytes: 10_000, grant_min_bytes: 1_000, ..config() });
-    solo.from_client(ID, data(0..SEGMENT, 50_000));
-    solo.from_client(ID, data(SEGMENT..50_000, 50_000));
+    solo.client_sends(ID, data(0..SEGMENT, 50_000));
+    solo.client_sends(ID, data(SEGMENT..50_000, 50_000));
     assert_eq!(solo.request().1.to_vec(), pattern(50_000, SEED));
     assert_eq!(solo.shard.occupancy().incoming_bytes, 0);
 }
@@ -185,7 +191,7 @@ fn grant_beyond_the_length() {
     let mut solo = Solo::new(config());
     let (_, id) = solo.call(LENGTH, 0);
     solo.sent();
-    solo.from_server(id, grant(u32::MAX, 1));
+    solo.server_sends(id, grant(u32::MAX, 1));
     let ends = ["DATA 2848..4272/5000", "DATA 4272..5000/5000"];
     for (brief, end) in solo.sent_briefs().iter().zip(ends) {
         assert!(brief.starts_with(end), "{brief}");
@@ -198,7 +204,7 @@ fn grant_priority_too_high() {
         let mut solo = Solo::new(Config { num_priorities, ..config() });
         let (_, id) = solo.call(LENGTH, 0);
         solo.sent();
-        solo.from_server(id, grant(LENGTH, 200));
+        solo.server_sends(id, grant(LENGTH, 200));
         assert!(solo.sent().iter().all(|frame| frame.priority == wire));
     }
 }
@@ -209,7 +215,7 @@ fn resend_priority_too_high() {
         let mut solo = Solo::new(Config { num_priorities, ..config() });
         let (_, id) = solo.call(LENGTH, 0);
         solo.sent();
-        solo.from_server(id, resend(0, 10, 255));
+        solo.server_sends(id, resend(0, 10, 255));
         let frames = solo.sent();
         assert_eq!(frames.len(), 1);
         assert_eq!(frames[0].priority, wire);
@@ -221,7 +227,7 @@ fn resend_without_priority_is_of_the_highest() {
     let mut solo = Solo::new(config());
     let (_, id) = solo.call(LENGTH, 0);
     solo.sent();
-    solo.from_server(id, bare(Body::Resend(Resend { offset: 0, length: 10, priority: None })));
+    solo.server_sends(id, bare(Body::Resend(Resend { offset: 0, length: 10, priority: None })));
     assert_eq!(solo.sent()[0].priority, 7);
 }
 
@@ -239,7 +245,7 @@ fn resend_of_nothing() {
         let mut solo = Solo::new(config());
         let (_, id) = solo.call(LENGTH, 0);
         solo.sent();
-        solo.from_server(id, resend(offset, length, 7));
+        solo.server_sends(id, resend(offset, length, 7));
         assert_eq!(solo.sent_briefs(), sent, "{offset} + {length}");
     }
 }
@@ -249,7 +255,7 @@ fn resend_past_the_end() {
     let mut solo = Solo::new(config());
     let (_, id) = solo.call(LENGTH, 0);
     solo.sent();
-    solo.from_server(id, resend(SEGMENT, 1_000_000, 6));
+    solo.server_sends(id, resend(SEGMENT, 1_000_000, 6));
     assert_eq!(
         solo.sent_briefs(),
         [
@@ -258,7 +264,7 @@ fn resend_past_the_end() {
             "DATA 4272..5000/5000 incoming=2848 cutoffs=0 @0",
         ]
     );
-    solo.from_server(id, resend(u32::MAX, i32::MAX as u32, 6));
+    solo.server_sends(id, resend(u32::MAX, i32::MAX as u32, 6));
     assert_eq!(solo.sent_briefs(), ["BUSY @7"]);
 }
 
@@ -266,7 +272,7 @@ fn resend_past_the_end() {
 fn cutoffs_with_entry_0_too_small() {
     let mut solo = Solo::new(config());
     let (_, id) = solo.call(100, 0);
-    solo.from_server(id, cutoffs([0; 8], 3));
+    solo.server_sends(id, cutoffs([0; 8], 3));
     solo.sent();
     solo.call(LENGTH, 0);
     assert!(solo.sent().iter().all(|frame| frame.priority == 0));
@@ -342,6 +348,6 @@ fn need_ack_to_a_closed_port_is_answered() {
 fn id_0_in_a_request_is_an_id_like_any_other_but_cannot_be_acknowledged_by_record() {
     let mut solo = Solo::new(config());
     solo.answered(RpcId(0));
-    solo.from_client(RpcId(0), ack(&[]));
+    solo.client_sends(RpcId(0), ack(&[]));
     assert_eq!(solo.shard.occupancy().server_rpcs, 0);
 }

@@ -118,7 +118,9 @@ fn a_resend_for_every_gap_and_the_tail() {
 fn gaps_asked_for_at_once_are_limited() {
     let config = Config { resends_per_rpc_max: 3, gap_recovery_ns: 0, ..Config::default() };
     let mut pair = pair_losing(config, |from, frame| match frame.packet.body {
-        Body::Data(data) => from == 0 && !data.retransmit && data.offset / SEGMENT % 2 == 0,
+        Body::Data(data) => {
+            from == 0 && !data.retransmit && (data.offset / SEGMENT).is_multiple_of(2)
+        }
         _ => false,
     });
     pair.call(20_000, 1);
@@ -282,7 +284,7 @@ fn cutoffs_go_to_a_peer_at_most_once_a_millisecond() {
     let mut solo = solo::Solo::new(solo::config());
     for _ in 0..20 {
         let id = RpcId(0x100 + solo.now.0);
-        solo.from_client(id, solo::data_with(0..9, 9, |data| data.cutoff_version = 9));
+        solo.client_sends(id, solo::data_with(0..9, 9, |data| data.cutoff_version = 9));
         solo.now = solo.now + Nanos::from_us(100);
     }
     let sent = solo.sent_briefs();
@@ -383,15 +385,63 @@ fn limited_probes_reach_every_rpc_in_turn() {
 }
 
 #[test]
-fn resends_of_all_are_bounded_by_the_queue() {
-    let mut solo = solo::Solo::new(Config { retransmits_max: 4, ..solo::config() });
+fn what_waits_to_be_sent_again_is_not_put_in_line_twice() {
+    let mut solo = solo::Solo::new(solo::config());
     let (_, id) = solo.call(solo::LENGTH, 0);
     solo.sent();
     for _ in 0..10 {
-        solo.from_server(id, solo::resend(0, Resend::ALL, 7));
+        solo.server_sends(id, solo::resend(0, Resend::ALL, 7));
+        solo.server_sends(id, solo::resend(SEGMENT, 10, 7));
+    }
+    assert_eq!(solo.sent().len(), 2);
+    solo.server_sends(id, solo::resend(0, Resend::ALL, 7));
+    assert_eq!(solo.sent().len(), 2);
+}
+
+#[test]
+fn ranges_to_be_sent_again_are_bounded_by_the_queue() {
+    let mut solo = solo::Solo::new(Config { retransmits_max: 4, ..solo::config() });
+    let mut ids = Vec::new();
+    for cookie in 0..10 {
+        let (_, id) = solo.call(solo::HALF, cookie);
+        ids.push(id);
+    }
+    solo.sent();
+    for id in ids {
+        solo.server_sends(id, solo::resend(0, Resend::ALL, 7));
     }
     assert_eq!(solo.shard.metrics().retransmits_dropped, 6);
     let sent = solo.sent_briefs();
     let count = |kind| sent.iter().filter(|brief| brief.starts_with(kind)).count();
     assert_eq!((count("DATA"), count("BUSY")), (8, 6));
+}
+
+/// A response that takes longer to send again than the server waits between NEED_ACKs.
+#[test]
+fn a_long_response_is_sent_again_once_however_often_it_is_asked_for() {
+    let config = Config { link_bps: 1_000_000_000, ..Config::to_the_letter() };
+    let mut pair = pair_losing(config, |from, frame| match frame.packet.body {
+        Body::Data(data) => from == 1 && !data.retransmit && data.offset > 100_000,
+        _ => false,
+    });
+    pair.call(100, 1);
+    pair.run(Nanos::from_ms(60), |_| Some(outgoing(1_000_000, 0)));
+    assert_eq!(pair.responses.len(), 1);
+    let resent = pair.shards[1].metrics().bytes_resent;
+    assert!(resent < 1_800_000, "{resent} bytes for 900,000");
+}
+
+/// A long answer to a RESEND is not asked for anew while it arrives.
+#[test]
+fn a_large_gap_is_asked_for_once() {
+    let config = Config { link_bps: 1_000_000_000, gap_recovery_ns: 20_000, ..Config::default() };
+    let mut pair = pair_losing(config, |from, frame| match frame.packet.body {
+        Body::Data(data) => from == 0 && !data.retransmit && (2_848..38_000).contains(&data.offset),
+        _ => false,
+    });
+    pair.call(500_000, 1);
+    pair.run(Nanos::from_ms(10), |_| Some(outgoing(1, 0)));
+    assert_eq!(pair.responses.len(), 1);
+    let resent = pair.shards[0].metrics().bytes_resent;
+    assert!(resent < 3 * 36_000, "{resent} bytes for 36,000");
 }

@@ -67,7 +67,7 @@ fn every_packet_but_the_last_is_full() {
 fn a_sink_without_room_gets_nothing_and_one_with_room_for_1_gets_1() {
     let mut solo = Solo::new(Config { pacing: false, ..unscheduled(40_000) });
     solo.call(5_000, 0);
-    solo.from_server(RpcId(2), resend(0, 1, 0));
+    solo.server_sends(RpcId(2), resend(0, 1, 0));
     for (room, briefs_expected) in [
         (0, vec![]),
         (1, vec!["RPC_UNKNOWN @7"]),
@@ -226,7 +226,7 @@ fn a_long_message_sends_one_packet_early() {
     let mut solo = Solo::new(config);
     let (_, first) = solo.call(400_000, 0);
     solo.sent();
-    solo.from_server(first, grant(400_000, 0));
+    solo.server_sends(first, grant(400_000, 0));
     solo.sent();
     let (_, second) = solo.call(500_000, 0);
     let (_, unscheduled) = solo.call(9_000, 0);
@@ -246,13 +246,13 @@ fn only_one_packet_goes_early() {
     let config = Config { early_packet: true, ..unscheduled(10_000) };
     let mut solo = Solo::new(config);
     let (_, first) = solo.call(400_000, 0);
-    solo.from_server(first, grant(400_000, 0));
+    solo.server_sends(first, grant(400_000, 0));
     let (_, second) = solo.call(500_000, 0);
     let mut sink = Sink::with_room(3, solo.now);
     solo.shard.poll_transmit(solo.now, &mut sink);
     // The server has lost its memory; then a GRANT from before arrives.
-    solo.from_server(second, bare(Body::RpcUnknown));
-    solo.from_server(second, grant(500_000, 0));
+    solo.server_sends(second, bare(Body::RpcUnknown));
+    solo.server_sends(second, grant(500_000, 0));
     let frames = solo.sent();
     assert!(frames.len() < 20, "{} packets at once", frames.len());
 }
@@ -265,7 +265,7 @@ fn one_poll_sends_all_that_may_go() {
     let (_, first) = solo.call(11 * SEGMENT + 900, 0);
     let (_, second) = solo.call(11 * SEGMENT + 901, 0);
     assert_eq!(order(&solo.sent(), &[first, second]), [0; 11]);
-    solo.from_server(first, resend(0, 0, 0));
+    solo.server_sends(first, resend(0, 0, 0));
     assert_eq!(order(&solo.sent(), &[first, second]), [0], "in line again, now as a short one");
     solo.now = solo.now + Nanos::from_ms(1);
     assert_eq!(order(&solo.sent(), &[first, second]), [1; 11]);
@@ -276,14 +276,14 @@ fn a_stale_grant_changes_neither_offset_nor_priority() {
     let mut solo = Solo::new(Config { pacing: false, ..unscheduled(UNSCHED) });
     let (_, id) = solo.call(20_000, 0);
     solo.sent();
-    solo.from_server(id, grant(8_000, 3));
+    solo.server_sends(id, grant(8_000, 3));
     let frames = solo.sent();
     assert!(frames.iter().all(|frame| frame.priority == 3));
-    solo.from_server(id, grant(5_000, 1));
-    solo.from_server(id, grant(8_000, 0));
+    solo.server_sends(id, grant(5_000, 1));
+    solo.server_sends(id, grant(8_000, 0));
     assert!(solo.sent().is_empty());
     assert_eq!(solo.rpc(id).unwrap().outbound.as_ref().unwrap().priority, 3);
-    solo.from_server(id, grant(10_000, 2));
+    solo.server_sends(id, grant(10_000, 2));
     let frames = solo.sent();
     assert!(!frames.is_empty() && frames.iter().all(|frame| frame.priority == 2));
 }
@@ -305,7 +305,7 @@ fn unscheduled_priorities_follow_the_cutoffs_of_the_peer() {
         solo.call(1, 0);
         let unknown = num_priorities.saturating_sub(1).min(6);
         assert_eq!(solo.sent()[0].priority, unknown, "before any CUTOFFS");
-        solo.from_server(RpcId(2), cutoffs(standard, 1));
+        solo.server_sends(RpcId(2), cutoffs(standard, 1));
         for (length, priority) in lengths {
             solo.call(length, 0);
             assert_eq!(solo.sent()[0].priority, priority, "{num_priorities}: {length} bytes");
@@ -319,11 +319,11 @@ fn new_cutoffs_hold_from_the_next_packet_on() {
     let mut solo = Solo::new(config());
     let (_, id) = solo.call(LENGTH, 0);
     assert!(solo.sent().iter().all(|frame| data_of(frame).cutoff_version == 0));
-    solo.from_server(id, cutoffs([0, 0, 0, 9_000, 100, 0, 0, 0], 7));
-    solo.from_server(id, resend(0, 10, 5));
+    solo.server_sends(id, cutoffs([0, 0, 0, 9_000, 100, 0, 0, 0], 7));
+    solo.server_sends(id, resend(0, 10, 5));
     let frames = solo.sent();
     assert_eq!((data_of(&frames[0]).cutoff_version, frames[0].priority), (7, 5));
-    solo.from_server(id, bare(Body::RpcUnknown));
+    solo.server_sends(id, bare(Body::RpcUnknown));
     assert!(solo.sent().iter().all(|frame| frame.priority == 3));
 }
 
@@ -333,9 +333,9 @@ fn the_priority_map_gives_the_values_on_the_wire() {
     let mut solo = Solo::new(Config { priority_map, ..config() });
     let (_, id) = solo.call(LENGTH, 0);
     assert!(solo.sent().iter().all(|frame| frame.priority == 5));
-    solo.from_server(id, grant(LENGTH, 1));
+    solo.server_sends(id, grant(LENGTH, 1));
     assert!(solo.sent().iter().all(|frame| frame.priority == 1));
-    solo.from_server(RpcId(2), resend(0, 1, 0));
+    solo.server_sends(RpcId(2), resend(0, 1, 0));
     assert_eq!(solo.sent()[0].priority, 4);
     assert_eq!(solo.shard.metrics().sent_bytes_by_priority[5], u64::from(HALF));
 }

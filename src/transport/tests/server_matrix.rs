@@ -27,7 +27,7 @@ fn rpc_at(at: At) -> Solo {
     match at {
         At::NoRpc => {}
         At::Incoming => {
-            solo.from_client(ID, data(0..SEGMENT, LENGTH));
+            solo.client_sends(ID, data(0..SEGMENT, LENGTH));
             assert_eq!(solo.sent_briefs(), ["GRANT offset=5000 prio=0 @7"]);
         }
         At::InService => {
@@ -59,7 +59,7 @@ fn check(at: At, content: Content, sent: &[&str], after: At) -> Solo {
     assert_eq!(solo.state(ID.flip()), state(at));
     solo.now = solo.now + Nanos::from_us(50);
     let breaks_silence = matches!(content.0, Body::Data(_) | Body::Grant(_) | Body::Busy);
-    assert_eq!(solo.from_client(ID, content), Outcome::Done);
+    assert_eq!(solo.client_sends(ID, content), Outcome::Done);
     let frames = solo.sent();
     assert_eq!(briefs(&frames), sent);
     for frame in &frames {
@@ -191,7 +191,7 @@ fn check_piggyback(at: At) {
     solo.answered(OTHER);
     let record = AckRecord { client_id: OTHER, server_port: SERVICE };
     let before = solo.state(ID.flip());
-    solo.from_client(ID, data_with(0..SEGMENT, LENGTH, |data| data.ack = Some(record)));
+    solo.client_sends(ID, data_with(0..SEGMENT, LENGTH, |data| data.ack = Some(record)));
     assert_eq!(solo.state(OTHER.flip()), None);
     assert_eq!(solo.state(ID.flip()), before.or(Some(State::ServerIncoming)));
     assert_eq!(solo.shard.metrics().server_acked, 1);
@@ -221,7 +221,7 @@ fn the_ack_in_data_counts_without_rpc() {
 fn check_records(at: At) {
     let mut solo = rpc_at(at);
     solo.answered(OTHER);
-    solo.from_client(ID, ack(&[OTHER]));
+    solo.client_sends(ID, ack(&[OTHER]));
     assert_eq!(solo.state(OTHER.flip()), None);
 }
 
@@ -256,7 +256,7 @@ fn acks_of_another_host_or_port_do_not_count() {
     solo.receive(CLIENT, to_other_port, ack(&[]));
     solo.receive(CLIENT, Header { sender_id: ID, ..to_other_port }, ack(&[]));
     assert_eq!(solo.state(ID.flip()), Some(State::ServerOutgoing), "another port");
-    solo.from_client(ID, ack(&[]));
+    solo.client_sends(ID, ack(&[]));
     assert_eq!(solo.state(ID.flip()), None);
 }
 
@@ -281,7 +281,7 @@ fn the_same_id_from_another_client_port_is_another_rpc() {
 fn a_reply_to_an_rpc_that_has_ended_comes_back() {
     let mut solo = Solo::new(config());
     let rpc = solo.serve(ID, 100);
-    solo.from_client(ID, bare(Body::RpcUnknown));
+    solo.client_sends(ID, bare(Body::RpcUnknown));
     let refused = solo.shard.reply(solo.now, rpc, outgoing(10, 0)).unwrap_err();
     assert_eq!(refused.reason, RefusedReason::NotInService);
     assert_eq!(refused.message, outgoing(10, 0));

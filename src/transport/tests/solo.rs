@@ -51,13 +51,13 @@ impl Solo {
     }
 
     /// A packet of the server about our RPC `id`.
-    pub(super) fn from_server(&mut self, id: RpcId, content: Content) -> Outcome {
+    pub(super) fn server_sends(&mut self, id: RpcId, content: Content) -> Outcome {
         let header = Header { sport: SERVICE, dport: self.port, sender_id: id.flip() };
         self.receive(SERVER, header, content)
     }
 
     /// A packet of the client about its RPC `id`.
-    pub(super) fn from_client(&mut self, id: RpcId, content: Content) -> Outcome {
+    pub(super) fn client_sends(&mut self, id: RpcId, content: Content) -> Outcome {
         self.receive(CLIENT, client_header(id), content)
     }
 
@@ -88,7 +88,7 @@ impl Solo {
 
     /// Takes in a whole request of `len` bytes and hands it to the application.
     pub(super) fn serve(&mut self, id: RpcId, len: u32) -> RpcHandle {
-        self.from_client(id, data(0..len, len));
+        self.client_sends(id, data(0..len, len));
         let (rpc, message) = self.request();
         assert_eq!(message.to_vec(), pattern(len as usize, SEED));
         rpc
@@ -131,7 +131,7 @@ impl Solo {
     }
 }
 
-/// The port of the client that [`Solo::from_client`] plays.
+/// The port of the client that [`Solo::client_sends`] plays.
 pub(super) const FOREIGN_PORT: HomaPort = HomaPort(40_000);
 
 pub(super) fn client_header(id: RpcId) -> Header {

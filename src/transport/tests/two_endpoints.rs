@@ -181,12 +181,12 @@ fn partial_overlaps_of_a_sender_that_cuts_anew() {
     let id = RpcId(0x5678);
     let length = 30_000;
     for start in (0..length).step_by(2_000) {
-        solo.from_client(id, data(start..start + 1_000, length));
+        solo.client_sends(id, data(start..start + 1_000, length));
     }
     solo.sent();
     for start in (0..length).step_by(700) {
         let end = (start + 700).min(length);
-        solo.from_client(id, data_with(start..end, length, |data| data.retransmit = true));
+        solo.client_sends(id, data_with(start..end, length, |data| data.retransmit = true));
     }
     assert_eq!(solo.request().1.to_vec(), pattern(length as usize, SEED));
     assert_eq!(solo.shard.occupancy().retained_packets, 0);
@@ -197,14 +197,14 @@ fn heads_are_announced_before_the_body_is_there() {
     use super::solo::*;
     let mut solo = Solo::new(Config { announce_heads: true, ..config() });
     let id = RpcId(0x5678);
-    solo.from_client(id, data(SEGMENT..HALF, LENGTH));
+    solo.client_sends(id, data(SEGMENT..HALF, LENGTH));
     assert!(solo.events().is_empty(), "not the first packet");
-    solo.from_client(id, data(0..SEGMENT, LENGTH));
+    solo.client_sends(id, data(0..SEGMENT, LENGTH));
     let events = solo.events();
     let [Event::RequestHead { rpc, length: LENGTH }] = events[..] else { panic!("{events:?}") };
     let head = solo.shard.head(rpc).map(|head| head.0.clone());
     assert_eq!(head, Some(pattern(SEGMENT as usize, SEED)));
-    solo.from_client(id, data(HALF..LENGTH, LENGTH));
+    solo.client_sends(id, data(HALF..LENGTH, LENGTH));
     let (complete, _) = solo.request();
     assert_eq!((complete, solo.shard.head(rpc)), (rpc, None));
 }

@@ -1,0 +1,235 @@
+//! Nodes on rings within one process: two that are wired to each other, and one that calls itself. No
+//! privilege needed.
+#![cfg(all(feature = "dpdk", feature = "cli"))]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use homa::dpdk::{Eal, EalConfig, Hugepages, allowed_cpus};
+use homa::net;
+use homa::node::{
+    App, CallFailed, Cx, IdlePolicy, Node, NodeConfig, NodeError, Request, RequestHead, Response,
+    ShardReport, Verdict,
+};
+use homa::transport;
+
+use support::choosy_server::{
+    ABANDONED, ATTACHED, CLOSED, ChoosyServer, ECHO, LATER, REFUSED_BYTES, Served,
+};
+use support::one_at_a_time;
+use support::planned_calls::{Outcomes, Planned, PlannedCalls};
+use support::process::{role, role_parameter, run};
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 50, 0, 1);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 50, 0, 2);
+const PREFIX_LEN: u8 = 24;
+const MEMORY_MB: u32 = 256;
+
+#[test]
+fn two_nodes_in_one_process_without_hugepages() {
+    let _turn = one_at_a_time();
+    run("pair", &role("pair", "no-huge")).expect_code(0);
+}
+
+#[test]
+fn two_nodes_in_one_process_with_hugepages_if_there_are_some() {
+    let _turn = one_at_a_time();
+    run("pair", &role("pair", "auto")).expect_code(0);
+}
+
+#[test]
+fn a_node_calls_itself_over_a_loop() {
+    let _turn = one_at_a_time();
+    run("itself", &role("itself", "no-huge")).expect_code(0);
+}
+
+fn hugepages() -> Hugepages {
+    if role_parameter() == "no-huge" { Hugepages::Never } else { Hugepages::Auto }
+}
+
+fn node_config(device: &str, address: Ipv4Addr, cpu: Option<usize>) -> NodeConfig {
+    let device = device.parse().expect("a device");
+    let config = NodeConfig::new(device, address, PREFIX_LEN);
+    NodeConfig {
+        cpu,
+        idle: IdlePolicy::Yield,
+        memory_mb: MEMORY_MB,
+        hugepages: hugepages(),
+        rx_mbufs: 8_191,
+        tx_mbufs: 8_191,
+        transport: transport::Config { announce_heads: true, ..config.transport.clone() },
+        ..config
+    }
+}
+
+/// Every kind of call, from 1 byte to the longest, in an order that mixes them.
+fn mixed_calls() -> Vec<Planned> {
+    let sizes = [1, 7, 100, 1_424, 1_425, 9_000, 40_000, 40_001, 100_003, 300_000, 1_000_000];
+    let ports = [ECHO, LATER, ATTACHED];
+    let mut calls = Vec::new();
+    for round in 0..20_usize {
+        for (at, &bytes) in sizes.iter().enumerate() {
+            let port = ports[(round + at) % ports.len()];
+            calls.push(Planned { port, bytes, attached: (round + at) % 2 == 1 });
+        }
+        for extra in 0..100 {
+            let bytes = (round * 131 + extra * 17) as u32 % 3_000 + 1;
+            calls.push(Planned { port: ports[extra % 3], bytes, attached: extra % 5 == 0 });
+        }
+    }
+    calls
+}
+
+/// Calls that are not answered: abandoned by the server, refused at their head, to a closed port.
+fn hopeless_calls() -> Vec<Planned> {
+    let call = |port, bytes| Planned { port, bytes, attached: false };
+    let mut calls = vec![call(ABANDONED, 100); 30];
+    calls.extend(vec![call(ABANDONED, 50_000); 10]);
+    calls.extend(vec![call(ECHO, REFUSED_BYTES); 10]);
+    calls.extend(vec![call(CLOSED, 100); 10]);
+    calls.extend(vec![call(CLOSED, 50_000); 10]);
+    calls
+}
+
+fn expect_failures(outcomes: &Outcomes) {
+    let expected = BTreeMap::from([("Timeout".to_owned(), 50), ("PortUnreachable".to_owned(), 20)]);
+    assert_eq!(outcomes.failed, expected, "{outcomes:?}");
+    assert_eq!(outcomes.corrupted, 0);
+}
+
+fn expect_empty(report: &ShardReport) {
+    let occupancy = report.occupancy;
+    assert_eq!((occupancy.client_rpcs, occupancy.server_rpcs), (0, 0), "{occupancy:?}");
+    assert_eq!((occupancy.retained_packets, occupancy.outgoing_bytes), (0, 0), "{occupancy:?}");
+}
+
+/// For the reader of a failed test.
+fn describe(name: &str, report: &ShardReport) {
+    let counters: Vec<_> =
+        report.metrics.iter().chain(report.stats.iter()).filter(|counter| counter.1 > 0).collect();
+    println!("{name}: {counters:?}, {:?}", report.occupancy);
+}
+
+#[test]
+#[ignore = "a process of other tests"]
+fn pair() {
+    let devices = ["ring:pair", "ring:pair"];
+    let eal = Eal::start(&EalConfig {
+        devices: devices.iter().map(|text| text.parse().expect("a device")).collect(),
+        memory_mb: MEMORY_MB,
+        hugepages: hugepages(),
+        file_prefix: format!("homa-test-{}", std::process::id()),
+        ..EalConfig::default()
+    })
+    .expect("DPDK starts");
+    let cpus = allowed_cpus();
+    let configs = [
+        node_config(devices[0], CLIENT, cpus.first().copied()),
+        node_config(devices[1], SERVER, cpus.last().copied()),
+    ];
+    let [mut client, mut server] =
+        [0, 1].map(|index| Node::start_on(&eal, index, &configs[index]).expect("a node"));
+    let again = Node::start_on(&eal, 0, &configs[0]).expect_err("opened before");
+    assert!(matches!(&again, NodeError::Dpdk(_)), "{again}");
+
+    let alive = Arc::new(AtomicUsize::new(0));
+    let served = Arc::new(Mutex::new(Served::default()));
+    let outcomes = Arc::new(Mutex::new(Outcomes::default()));
+    let (mixed, hopeless) = (mixed_calls(), hopeless_calls());
+    let answered = mixed.len() as u64;
+    let calls = [mixed, hopeless].concat();
+    let (client_report, server_report) = thread::scope(|scope| {
+        let stop_server = server.stop_flag();
+        let read_stats = server.stats_reader();
+        let (server_eal, server_alive, result) = (eal.clone(), alive.clone(), served.clone());
+        let serving = scope.spawn(|| {
+            server.run(move |cx| ChoosyServer::new(cx, server_eal, server_alive, result))
+        });
+        let (client_eal, client_alive, result) = (eal.clone(), alive.clone(), outcomes.clone());
+        let report = client.run(move |_| {
+            PlannedCalls::new(client_eal, client_alive, SERVER.into(), calls, 1_000, result)
+        });
+        assert!(read_stats().rx_packets > 0, "the server's counters can be read while it runs");
+        stop_server.store(true, Ordering::Relaxed);
+        (report, serving.join().expect("the server's thread"))
+    });
+    let client_report = client_report.expect("the client ends well");
+    let server_report = server_report.expect("the server ends well");
+    let second = client.run(|_| -> PlannedCalls { unreachable!("it does not run") });
+    assert!(second.expect_err("once in its life").to_string().contains("has run before"));
+
+    describe("client", &client_report);
+    describe("server", &server_report);
+    let outcomes = outcomes.lock().expect("no panic").clone();
+    let served = *served.lock().expect("no panic");
+    assert_eq!(outcomes.answered, answered, "{outcomes:?}");
+    assert!(outcomes.outstanding_most > 500, "{outcomes:?}");
+    expect_failures(&outcomes);
+    assert_eq!((served.corrupted, served.abandoned, served.refused), (0, 40, 10), "{served:?}");
+    assert_eq!((served.requests, served.responses_refused), (answered + 40, 0), "{served:?}");
+    expect_empty(&client_report);
+    expect_empty(&server_report);
+    Node::close_all([client, server]).expect("every packet buffer is back");
+    assert_eq!(alive.load(Ordering::SeqCst), 0, "memory of the application is its own again");
+    eal.shutdown().expect("nothing is left");
+}
+
+/// Server and client at once.
+struct Both {
+    server: ChoosyServer,
+    client: PlannedCalls,
+}
+
+impl App for Both {
+    fn on_request(&mut self, cx: &mut Cx<'_>, request: Request) {
+        self.server.on_request(cx, request);
+    }
+
+    fn on_response(&mut self, cx: &mut Cx<'_>, response: Result<Response, CallFailed>) {
+        self.client.on_response(cx, response);
+    }
+
+    fn on_request_head(&mut self, head: RequestHead<'_>) -> Verdict {
+        self.server.on_request_head(head)
+    }
+
+    fn on_poll(&mut self, cx: &mut Cx<'_>) {
+        self.server.on_poll(cx);
+        self.client.on_poll(cx);
+    }
+}
+
+#[test]
+#[ignore = "a process of other tests"]
+fn itself() {
+    let config = node_config("ring", CLIENT, None);
+    let loopback = net::Config { loopback: true, ..config.net.clone() };
+    let mut node = Node::start(&NodeConfig { net: loopback, ..config }).expect("a node");
+    let alive = Arc::new(AtomicUsize::new(0));
+    let served = Arc::new(Mutex::new(Served::default()));
+    let outcomes = Arc::new(Mutex::new(Outcomes::default()));
+    let calls = [mixed_calls(), hopeless_calls()].concat();
+    let answered = mixed_calls().len() as u64;
+    let report = {
+        let (eal, alive, host) = (node.eal().clone(), alive.clone(), IpAddr::from(CLIENT));
+        let (served, outcomes) = (served.clone(), outcomes.clone());
+        node.run(move |cx| Both {
+            server: ChoosyServer::new(cx, eal.clone(), alive.clone(), served),
+            client: PlannedCalls::new(eal, alive, host, calls, 1_000, outcomes),
+        })
+    };
+    let report = report.expect("the node ends well");
+    describe("both", &report);
+    let outcomes = outcomes.lock().expect("no panic").clone();
+    assert_eq!(outcomes.answered, answered, "{outcomes:?}");
+    expect_failures(&outcomes);
+    assert_eq!(served.lock().expect("no panic").corrupted, 0);
+    expect_empty(&report);
+    node.close().expect("every packet buffer is back, and nothing else is left");
+    assert_eq!(alive.load(Ordering::SeqCst), 0, "memory of the application is its own again");
+}
