@@ -132,7 +132,7 @@ impl Node {
     /// When a setting is out of range, memory or rights are missing, or the device is not there.
     pub fn start(config: &NodeConfig) -> Result<Self, NodeError> {
         config.validate()?;
-        let cpu = config.cpu.or(allowed_cpus().first().copied());
+        let cpu = config.cpu.or_else(|| allowed_cpus().first().copied());
         let eal = Eal::start(&EalConfig {
             hugepages: config.hugepages,
             memory_mb: config.memory_mb,
@@ -153,7 +153,7 @@ impl Node {
     pub fn start_on(eal: &Eal, index: usize, config: &NodeConfig) -> Result<Self, NodeError> {
         config.validate()?;
         let cpus = allowed_cpus();
-        let cpu = config.cpu.or(cpus.first().copied()).unwrap_or(0);
+        let cpu = config.cpu.or_else(|| cpus.first().copied()).unwrap_or(0);
         // A frame must fit one mbuf: scattered reception would have to be copied together.
         let data_room = config.mtu.saturating_add(64).max(2048);
         let pool = |mbufs| Mempool::builder().mbufs(mbufs).data_room_bytes(data_room).build(eal);
@@ -167,7 +167,7 @@ impl Node {
         let shard = ShardConfig {
             transport: paced(config, &port, hardware),
             net: net::Config {
-                mac: config.mac.unwrap_or(MacAddr(port.mac())),
+                mac: config.mac.unwrap_or_else(|| MacAddr(port.mac())),
                 ..config.net.clone()
             },
             segment_bytes: config.segment_bytes(),
@@ -311,7 +311,7 @@ fn paced(config: &NodeConfig, port: &Port, hardware: bool) -> transport::Config 
     };
     // What a software port says of its speed means nothing.
     let reported = port.link().ok().and_then(|link| link.speed_mbps).filter(|_| hardware);
-    let link_bps = config.link_bps.or(reported.map(|mbps| u64::from(mbps) * 1_000_000));
+    let link_bps = config.link_bps.or_else(|| reported.map(|mbps| u64::from(mbps) * 1_000_000));
     settings.pacing = link_bps.is_some();
     if let Some(link_bps) = link_bps {
         settings.link_bps = link_bps;

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
 /// The load as the library wants it, all times counted from the start of the shard.
 fn client_config(args: &LoadArgs, servers: Vec<(IpAddr, HomaPort)>) -> ClientConfig {
     let workload = Arc::new(args.workload.clone());
-    let rate = args.gbps.map(|gbps| Rate::Bps(gbps * 1e9)).or(args.rps.map(Rate::Rps));
+    let rate = args.gbps.map(|gbps| Rate::Bps(gbps * 1e9)).or_else(|| args.rps.map(Rate::Rps));
     let load = match rate {
         Some(rate) => Load::Open { rate, outstanding_max: args.outstanding_max },
         None => Load::Closed { outstanding: args.outstanding.unwrap_or(8) },

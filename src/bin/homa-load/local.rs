@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     let cpus = allowed_cpus();
-    let client_cpu = args.machine.cpu.or(cpus.first().copied()).unwrap_or(0);
+    let client_cpu = args.machine.cpu.or_else(|| cpus.first().copied()).unwrap_or(0);
     let server_cpu = cpus.iter().copied().find(|&cpu| cpu != client_cpu).unwrap_or(client_cpu);
     if client_cpu == server_cpu {
         log::warn!("one CPU for client and server: times will be those of the scheduler");
