@@ -9,83 +9,58 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::report::Machine;
-use super::table::{Align, Style, Table, field};
-use super::windows::{Better, Pool, Ratio, Split, Summary};
+use super::table::Style;
+use super::windows::{Pool, Ratio, Split};
+
+mod metric;
+mod sampler;
+mod text;
+
+pub use metric::{Known, LARGE_FRAME_BYTES, Metric, SHORT_BYTES, SHORT_FRAME_BYTES};
+pub use sampler::{Sampled, WINDOW, WindowSampler};
 
 /// Name and version of the JSON schema.
-pub const SCHEMA: &str = "homa-bench/1";
+pub const SCHEMA: &str = "homa-bench/2";
 
-/// Near and far ratio of a system to its raw baseline.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Known {
-    /// Which system.
-    pub name: &'static str,
-    /// Ratio of the near windows.
-    pub near: f64,
-    /// Ratio of the far windows.
-    pub far: f64,
+/// What ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum System {
+    /// Frames without a protocol, over the same port.
+    Raw,
+    /// RPCs of Homa.
+    Homa,
+    /// A connection of the kernel's TCP over loopback.
+    Tcp,
 }
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// Round trip of 100 B there and 100 B back with one RPC outstanding, in ns; raw is the round trip
-    /// of one frame of that size.
-    RttNs,
-    /// Thousand RPCs of 100 B and 100 B per second with 32 outstanding; raw is the echo of frames of
-    /// 160 B, 32 outstanding.
-    Krps,
-    /// Payload of large messages in Gbps; raw is 1500-byte frames one way.
-    LargeGbps,
+impl std::fmt::Display for System {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Raw => "raw",
+            Self::Homa => "Homa",
+            Self::Tcp => "TCP",
+        })
+    }
 }
 
-impl Metric {
-    /// Its name in reports.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::RttNs => "round trip of 100 B and 100 B, ns",
-            Self::Krps => "RPCs of 100 B and 100 B, 32 outstanding, thousand/s",
-            Self::LargeGbps => "large messages, Gbps",
-        }
-    }
-
-    /// Which end is good.
-    pub const fn better(self) -> Better {
-        match self {
-            Self::RttNs => Better::Lower,
-            Self::Krps | Self::LargeGbps => Better::Higher,
-        }
-    }
-
-    /// Other systems over memif on one machine, one thread a side, as ratios to raw memif in the same
-    /// minutes; the first is the best, and to equal it is the goal. Source: measuring.md sections 1, 4
-    /// and 5. RTT: section 5, raw 0.51 us near and 2.03 us far. RPCs: section 4, raw 5050 and 1900
-    /// thousand per second. Large messages: section 4, 25.9 and 9.9 Gbps of 121 and 23.
-    pub const fn known(self) -> &'static [Known] {
-        match self {
-            Self::RttNs => &[
-                Known { name: "eRPC without congestion control", near: 1.9, far: 1.15 },
-                Known { name: "eRPC", near: 2.8, far: 1.46 },
-                Known { name: "Homa in C++ (PlatformLab)", near: 4.4, far: 2.2 },
-            ],
-            Self::Krps => &[
-                Known { name: "eRPC", near: 0.53, far: 0.67 },
-                Known { name: "eRPC without congestion control", near: 0.37, far: 0.49 },
-                Known { name: "Homa in C++ (PlatformLab)", near: 0.14, far: 0.18 },
-            ],
-            Self::LargeGbps => {
-                &[Known { name: "Homa in C++ (PlatformLab), 32 KB x 8", near: 0.21, far: 0.43 }]
-            }
-        }
-    }
-
-    fn meets(self, ratio: f64, goal: f64) -> bool {
-        match self.better() {
-            Better::Lower => ratio <= goal,
-            Better::Higher => ratio >= goal,
-        }
-    }
+/// One run of one system.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BenchRun {
+    /// What was measured.
+    pub metric: Metric,
+    /// Of what.
+    pub system: System,
+    /// In which round, from 1.
+    pub round: u32,
+    /// Bytes of what was completed: payload of a request, or a frame.
+    pub item_bytes: u32,
+    /// Thousand completions per second and median ns of each window.
+    pub windows: Vec<Sampled>,
+    /// RPCs that failed, or frames that were lost.
+    pub failed: u64,
+    /// Counters of both sides that are not zero, those of the server with `server_` in front.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// One metric, measured and raw.
@@ -101,6 +76,9 @@ pub struct Comparison {
     pub measured: Split,
     /// Measured over raw.
     pub ratio: Ratio,
+    /// The kernel's TCP, where it was measured as well.
+    #[serde(default)]
+    pub tcp: Option<Split>,
 }
 
 impl Comparison {
@@ -109,93 +87,32 @@ impl Comparison {
     pub fn new(metric: Metric, detail: &str, raw: &Pool, measured: &Pool) -> Option<Self> {
         let (raw, measured) = (raw.split()?, measured.split()?);
         let ratio = measured.ratio_to(&raw);
-        Some(Self { metric, detail: detail.to_owned(), raw, measured, ratio })
+        Some(Self { metric, detail: detail.to_owned(), raw, measured, ratio, tcp: None })
     }
 
-    /// Whether near and far both equal the best system known; `None` when they could not be told
-    /// apart.
+    /// Compares what `runs` say of `metric`; `None` as [`Comparison::new`].
+    pub fn of_runs(metric: Metric, detail: &str, runs: &[BenchRun]) -> Option<Self> {
+        let pool = |system| {
+            let mut pool = Pool::new(metric.better());
+            for run in runs.iter().filter(|run| (run.metric, run.system) == (metric, system)) {
+                pool.extend(run.windows.iter().map(|&window| metric.value(window, run.item_bytes)));
+            }
+            pool
+        };
+        let comparison = Self::new(metric, detail, &pool(System::Raw), &pool(System::Homa))?;
+        Some(Self { tcp: pool(System::Tcp).split(), ..comparison })
+    }
+
+    /// Whether near and far both reach the goal; `None` when they could not be told apart.
     pub fn meets_goal(&self) -> Option<bool> {
-        let goal = self.metric.known().first()?;
+        let goal = self.metric.goal();
         let (near, far) = self.ratio.near.zip(self.ratio.far)?;
         Some(self.metric.meets(near, goal.near) && self.metric.meets(far, goal.far))
     }
 
-    fn render(&self, style: Style) -> String {
-        let right = Align::Right;
-        let mut table = Table::new(&[
-            ("", Align::Left),
-            ("windows", right),
-            ("raw", right),
-            ("[2-98%]", Align::Left),
-            ("measured", right),
-            ("[2-98%]", Align::Left),
-            ("ratio", right),
-            ("goal", right),
-            ("", Align::Left),
-        ]);
-        let goal = self.metric.known().first();
-        if let Some((raw, ours)) = self.raw.parts.zip(self.measured.parts) {
-            let rows = [
-                ("near", raw.near, ours.near, self.ratio.near, goal.map(|goal| goal.near)),
-                ("far", raw.far, ours.far, self.ratio.far, goal.map(|goal| goal.far)),
-            ];
-            for (name, raw, ours, ratio, goal) in rows {
-                table.row(self.row(name, raw, ours, ratio, goal));
-            }
-        }
-        let all = if self.measured.parts.is_some() { "all" } else { "one" };
-        table.row(self.row(all, self.raw.all, self.measured.all, Some(self.ratio.all), None));
-        let mut text = format!("\n{}\n", style.title(self.metric.title()));
-        text += &field(style, "how", &self.detail);
-        text += &table.render(style);
-        let known: Vec<String> = self.metric.known().iter().map(Known::to_string).collect();
-        text + &field(style, "known", &format!("near / far: {}", known.join("; ")))
-    }
-
-    fn row(
-        &self,
-        name: &str,
-        raw: Summary,
-        ours: Summary,
-        ratio: Option<f64>,
-        goal: Option<f64>,
-    ) -> Vec<String> {
-        let range = |of: Summary| format!("[{}-{}]", figure(of.p2), figure(of.p98));
-        let sign = if self.metric.better() == Better::Lower { "<=" } else { ">=" };
-        let verdict = ratio.zip(goal).map_or("", |(ratio, goal)| {
-            if self.metric.meets(ratio, goal) { "met" } else { "missed" }
-        });
-        vec![
-            name.to_owned(),
-            ours.windows.to_string(),
-            figure(raw.median),
-            range(raw),
-            figure(ours.median),
-            range(ours),
-            ratio.map_or_else(|| "-".to_owned(), times),
-            goal.map_or_else(|| "-".to_owned(), |goal| format!("{sign} {}", times(goal))),
-            verdict.to_owned(),
-        ]
-    }
-}
-
-impl std::fmt::Display for Known {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} / {}", self.name, times(self.near), times(self.far))
-    }
-}
-
-/// A ratio: `1.90x`.
-fn times(ratio: f64) -> String {
-    format!("{ratio:.2}x")
-}
-
-/// A figure of a window: whole from 100 up, else three digits.
-fn figure(value: f64) -> String {
-    match value {
-        v if v >= 99.95 => format!("{v:.0}"),
-        v if v >= 9.995 => format!("{v:.1}"),
-        v => format!("{v:.2}"),
+    /// TCP over the system: how many times as long it takes.
+    pub fn ratio_of_tcp(&self) -> Option<Ratio> {
+        self.tcp.map(|tcp| tcp.ratio_to(&self.measured))
     }
 }
 
@@ -212,10 +129,14 @@ pub struct BenchReport {
     pub parameters: BTreeMap<String, String>,
     /// The metrics.
     pub comparisons: Vec<Comparison>,
+    /// Every run, with all its windows.
+    pub runs: Vec<BenchRun>,
+    /// Runs that did not end well, and why; they are not in `runs`.
+    pub failures: Vec<String>,
 }
 
 impl BenchReport {
-    /// A report without parameters.
+    /// A report without parameters, runs and failures.
     pub fn new(title: &str, machine: Machine, comparisons: Vec<Comparison>) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
@@ -223,18 +144,24 @@ impl BenchReport {
             machine,
             parameters: BTreeMap::new(),
             comparisons,
+            runs: Vec::new(),
+            failures: Vec::new(),
         }
     }
 
     /// The report as text for a terminal.
     pub fn render(&self, style: Style) -> String {
-        let mut text = format!("{}  {}\n", style.title("homa-bench"), self.title);
-        let Machine { cpu, cores, kernel } = &self.machine;
-        text += &field(style, "machine", &format!("{cpu}, {cores} cores, Linux {kernel}"));
-        for (name, value) in &self.parameters {
-            text += &field(style, name, value);
-        }
-        self.comparisons.iter().fold(text, |text, comparison| text + &comparison.render(style))
+        text::report(self, style)
+    }
+
+    /// The results as tables in Markdown.
+    pub fn to_markdown(&self) -> String {
+        text::markdown(self)
+    }
+
+    /// RPCs that failed and frames that were lost, of all runs.
+    pub fn failed(&self) -> u64 {
+        self.runs.iter().map(|run| run.failed).sum()
     }
 
     /// The report as JSON, ending with a line feed.
@@ -250,6 +177,7 @@ impl BenchReport {
 mod tests {
     use super::*;
     use crate::load::table::COLUMNS;
+    use crate::load::windows::Better;
 
     /// Windows that lie evenly from 0.95 to 1.05 of each median, 200 to each.
     fn pool(metric: Metric, medians: &[f64]) -> Pool {
@@ -268,15 +196,18 @@ mod tests {
     fn report() -> BenchReport {
         let machine =
             Machine { cpu: "Test CPU".to_owned(), cores: 2, kernel: "6.1.0-test".to_owned() };
-        BenchReport::new(
+        let tcp = pool(Metric::Rtt, &[11_000.0, 18_300.0]).split();
+        let mut report = BenchReport::new(
             "ratios to raw memif",
             machine,
             vec![
-                comparison(Metric::RttNs, &[510.0, 2030.0], &[850.0, 2500.0]),
-                comparison(Metric::Krps, &[5050.0, 1900.0], &[3000.0, 1400.0]),
-                comparison(Metric::LargeGbps, &[121.0, 23.0], &[20.0]),
+                Comparison { tcp, ..comparison(Metric::Rtt, &[510.0, 2030.0], &[850.0, 2150.0]) },
+                comparison(Metric::Rate32, &[5050.0, 1900.0], &[4000.0, 1700.0]),
+                comparison(Metric::Large1m, &[121.0, 23.0], &[20.0]),
             ],
-        )
+        );
+        report.failures.push("round 2, rtt, raw: the client ended early".to_owned());
+        report
     }
 
     #[test]
@@ -287,28 +218,63 @@ mod tests {
     }
 
     #[test]
-    fn goals_are_those_of_the_best_system_known() {
+    fn the_markdown_is_this() {
+        assert_eq!(report().to_markdown(), include_str!("bench/report.md"));
+    }
+
+    #[test]
+    fn goals_are_met_by_near_and_far_or_not() {
         let meets: Vec<_> = report().comparisons.iter().map(Comparison::meets_goal).collect();
         assert_eq!(meets, [Some(false), Some(true), None]);
         let empty = Pool::new(Better::Lower);
-        let raw = pool(Metric::RttNs, &[500.0]);
-        assert_eq!(Comparison::new(Metric::RttNs, "", &raw, &empty), None);
-        for metric in [Metric::RttNs, Metric::Krps, Metric::LargeGbps] {
-            let [best, rest @ ..] = metric.known() else { panic!("no goal for {metric:?}") };
-            for other in rest {
-                assert!(metric.meets(best.near, other.near) && metric.meets(best.far, other.far));
-            }
+        let raw = pool(Metric::Rtt, &[500.0]);
+        assert_eq!(Comparison::new(Metric::Rtt, "", &raw, &empty), None);
+    }
+
+    fn run(metric: Metric, system: System, item_bytes: u32, window: Sampled) -> BenchRun {
+        BenchRun {
+            metric,
+            system,
+            round: 1,
+            item_bytes,
+            windows: vec![window; 3],
+            failed: 2,
+            counters: BTreeMap::new(),
         }
     }
 
     #[test]
+    fn runs_are_pooled_by_metric_and_system() {
+        let runs = [
+            run(Metric::Rtt, System::Raw, 190, Sampled(2_000.0, 500.0)),
+            run(Metric::Rtt, System::Homa, 100, Sampled(1_000.0, 1_000.0)),
+            run(Metric::Rtt, System::Homa, 100, Sampled(1_000.0, 1_000.0)),
+            run(Metric::Rtt, System::Tcp, 100, Sampled(100.0, 10_000.0)),
+            run(Metric::Large1m, System::Raw, 1_500, Sampled(2_000.0, 0.0)),
+            run(Metric::Large1m, System::Homa, 1_000_000, Sampled(1.5, 600_000.0)),
+        ];
+        let rtt = Comparison::of_runs(Metric::Rtt, "", &runs).unwrap();
+        assert_eq!((rtt.raw.all.windows, rtt.measured.all.windows), (3, 6));
+        assert_eq!(rtt.ratio.all, 2.0);
+        assert_eq!(rtt.ratio_of_tcp().unwrap().all, 10.0);
+        let large = Comparison::of_runs(Metric::Large1m, "", &runs).unwrap();
+        assert_eq!((large.raw.all.median, large.measured.all.median), (24.0, 12.0));
+        assert_eq!((large.ratio.all, large.tcp), (0.5, None));
+        assert_eq!(Comparison::of_runs(Metric::Rate8, "", &runs), None);
+        let report = BenchReport { runs: runs.to_vec(), ..report() };
+        assert_eq!(report.failed(), 12);
+    }
+
+    #[test]
     fn json_gives_the_report_back() {
-        let report = report();
+        let mut report = report();
+        report.runs.push(run(Metric::Rtt, System::Tcp, 100, Sampled(90.5, 11_000.0)));
         let json = report.to_json().unwrap();
         assert_eq!(serde_json::from_str::<BenchReport>(&json).unwrap(), report);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(json["schema"], "homa-bench/1");
-        assert_eq!(json["comparisons"][0]["metric"], "rtt_ns");
+        assert_eq!(json["schema"], SCHEMA);
+        assert_eq!(json["comparisons"][0]["metric"], "rtt");
         assert_eq!(json["comparisons"][2]["measured"]["parts"], serde_json::Value::Null);
+        assert_eq!(json["runs"][0]["windows"][2], serde_json::json!([90.5, 11_000.0]));
     }
 }

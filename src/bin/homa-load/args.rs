@@ -7,12 +7,15 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use homa::dpdk::DeviceSpec;
 use homa::load::apps::ResponseKind;
+use homa::load::bench::{LARGE_FRAME_BYTES, Metric, SHORT_FRAME_BYTES};
 use homa::load::quantity::{Rate, parse_duration, parse_size};
 use homa::load::workload::Workload;
 use homa::net::MacAddr;
 use homa::node::IdlePolicy;
 use homa::time::Nanos;
 use homa::wire::HomaPort;
+
+use crate::bench::SideSpec;
 
 /// Load generator and benchmark for Homa over DPDK
 #[derive(Debug, Parser)]
@@ -30,6 +33,11 @@ pub(crate) enum Command {
     Client(ClientArgs),
     /// Run server and client as two processes on two cores over memif, and report
     Local(LocalArgs),
+    /// Measure Homa against raw frames over memif between two processes on two cores
+    Bench(BenchArgs),
+    /// One process of a benchmark, started by another homa-load
+    #[command(hide = true)]
+    BenchSide(BenchSideArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -165,6 +173,68 @@ pub(crate) struct LocalArgs {
     pub(crate) wire: Wire,
 }
 
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchArgs {
+    /// Rounds; in each, every figure is measured once, raw and Homa in turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: u32,
+    /// Seconds that each run measures, after 0.1 s of warm-up
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = run_seconds)]
+    pub(crate) seconds: f64,
+    /// Measure these figures only: rtt, rate8, rate32, large32k, large1m
+    #[arg(long, value_name = "FIGURES", value_delimiter = ',')]
+    pub(crate) only: Vec<Metric>,
+    /// Bytes of the raw frames that are echoed; by default those of the frame of a 100-byte message
+    #[arg(long, value_name = "BYTES", default_value_t = SHORT_FRAME_BYTES,
+          value_parser = clap::value_parser!(u16).range(60..=1514))]
+    pub(crate) raw_frame: u16,
+    /// Bytes of the raw frames that are sent one way
+    #[arg(long, value_name = "BYTES", default_value_t = LARGE_FRAME_BYTES,
+          value_parser = clap::value_parser!(u16).range(60..=1514))]
+    pub(crate) raw_large_frame: u16,
+    /// Where the bytes of large requests come from
+    #[arg(long, value_enum, default_value_t = LargeSource::Attach)]
+    pub(crate) large: LargeSource,
+    /// Do not measure the kernel's TCP beside the round trip
+    #[arg(long)]
+    pub(crate) no_tcp: bool,
+    /// When there is nothing to do: spin, pause or yield, Homa and raw alike
+    #[arg(long, value_name = "HOW", default_value = "spin", value_parser = polling)]
+    pub(crate) idle: IdlePolicy,
+    /// Use hugepages or fail; by default they are used if enough are free for both processes
+    #[arg(long, conflicts_with = "no_huge")]
+    pub(crate) huge: bool,
+    /// Do without hugepages
+    #[arg(long)]
+    pub(crate) no_huge: bool,
+    /// Memory for packet buffers in MB, of each process
+    #[arg(long, value_name = "MB", default_value_t = 128,
+          value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
+    pub(crate) memory_mb: u32,
+    /// Write the report and all windows to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Print the results as tables in Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+/// Where the bytes of large requests come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LargeSource {
+    /// Memory of the application, attached to packets without a copy
+    Attach,
+    /// Copied into packet buffers for each request
+    Copy,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchSideArgs {
+    /// What to do, as JSON
+    #[arg(value_name = "SPEC", value_parser = side_spec)]
+    pub(crate) spec: SideSpec,
+}
+
 /// What connects the two processes of `homa-load local`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Wire {
@@ -234,6 +304,22 @@ fn workload(text: &str) -> Result<Workload, String> {
     let workload: Workload = text.parse().map_err(|error| format!("{error}"))?;
     let max = homa::load::workload::MESSAGE_BYTES_MAX;
     workload.cut_at(max).map_err(|error| error.to_string())
+}
+
+fn run_seconds(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|seconds| (0.05..=600.0).contains(seconds));
+    value.ok_or_else(|| "a run takes 0.05 to 600 seconds".to_owned())
+}
+
+fn polling(text: &str) -> Result<IdlePolicy, String> {
+    match text.parse()? {
+        policy @ (IdlePolicy::Spin | IdlePolicy::Pause | IdlePolicy::Yield) => Ok(policy),
+        _ => Err(format!("'{text}' is not a way to poll: use spin, pause or yield")),
+    }
+}
+
+fn side_spec(text: &str) -> Result<SideSpec, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a description of a side: {error}"))
 }
 
 fn duration(text: &str) -> Result<Nanos, String> {

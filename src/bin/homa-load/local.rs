@@ -66,10 +66,10 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// A directory of our own for socket and files, removed at the end.
-struct Directory(PathBuf);
+pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("homa-load-{}", std::process::id()));
         std::fs::create_dir_all(&path)?;
         Ok(Self(path))

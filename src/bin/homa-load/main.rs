@@ -1,6 +1,7 @@
 //! `homa-load`: load generator and benchmark for Homa over DPDK. Argument parsing and wiring only.
 
 mod args;
+mod bench;
 mod client;
 mod local;
 mod server;
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(&args),
         Command::Local(args) => local::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchSide(args) => bench::run_side(&args.spec),
     };
     match result {
         Ok(code) => code,

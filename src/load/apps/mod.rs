@@ -1,5 +1,6 @@
 //! The load generator as applications of a node: the server that answers, the client that asks.
 
+pub mod bench;
 mod client;
 mod server;
 
