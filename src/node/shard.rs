@@ -28,6 +28,10 @@ const STACK_INTERVAL: Nanos = Nanos::from_ms(1);
 /// A loop that did not come round for this long was not running: the time does not count as
 /// silence of the peers.
 const STALL: Nanos = Nanos::from_ms(1);
+/// Acks that are held back for longer than this do not hold up the end of a shard.
+const LINGER_MAX: Nanos = Nanos::from_ms(10);
+/// More than a turn of the loop takes.
+const TURN: Nanos = Nanos::from_us(100);
 /// Counters are published every so many turns.
 const PUBLISH_TURNS: u64 = 1024;
 /// Times per turn that the transmit burst is filled and handed over.
@@ -63,6 +67,7 @@ pub(super) struct Shard<'a, A> {
     last_turn: Nanos,
     next_stack: Nanos,
     drain: Nanos,
+    linger: Nanos,
     loss: Loss,
     published: &'a Published,
     stop: &'a AtomicBool,
@@ -111,6 +116,7 @@ impl<'a, A: App> Shard<'a, A> {
             last_turn: now,
             next_stack: now,
             drain: Nanos(config.drain_ns),
+            linger: Nanos(config.transport.ack_delay_ns).min(LINGER_MAX) + TURN,
             loss: Loss::new(config.drop_fraction),
             published: parts.published,
             stop: parts.stop,
@@ -125,11 +131,25 @@ impl<'a, A: App> Shard<'a, A> {
         }
         self.stop.store(true, Ordering::Relaxed);
         self.with_app(|app, cx| app.on_stop(cx));
+        self.drain();
+        self.finish()
+    }
+
+    /// Goes on until what is under way has arrived, and a little longer: the acks of the last responses
+    /// wait for packets to ride on, and without them the servers would keep those responses.
+    fn drain(&mut self) {
         let give_up = self.clock.now() + self.drain;
-        while !self.is_drained() && self.clock.now() < give_up {
+        let mut busy_at = self.clock.now();
+        loop {
+            let now = self.clock.now();
+            if !self.is_drained() {
+                busy_at = now;
+            }
+            if now >= give_up || now > busy_at + self.linger {
+                return;
+            }
             self.turn();
         }
-        self.finish()
     }
 
     fn is_drained(&self) -> bool {

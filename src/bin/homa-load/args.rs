@@ -88,6 +88,9 @@ pub(crate) struct MachineArgs {
     #[arg(long, value_name = "MB", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
     pub(crate) memory_mb: u32,
+    /// Silence after which an RPC is given up; the other side must run within this time
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
+    pub(crate) timeout: Nanos,
     /// Drop this percentage of received packets, to see the protocol recover
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub(crate) drop_percent: f64,

@@ -24,8 +24,9 @@ use crate::args::{ClientArgs, LoadArgs};
 use crate::server::counters;
 use crate::{check_writable, node_config, style};
 
-/// How long to wait for responses after the last request.
-const DRAIN: Nanos = Nanos::from_ms(500);
+/// How long to wait for responses after the last request, beyond the time in which an RPC ends one way
+/// or the other.
+const DRAIN: Nanos = Nanos::from_ms(400);
 /// 5 ms windows are kept for runs of unknown length as well, up to this length.
 const WINDOWS_FOR: Nanos = Nanos::from_secs(60);
 
@@ -34,7 +35,8 @@ pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
     let title = format!("homa-load client: {} server(s)", args.servers.len());
     check_writable(args.load.json.as_deref())?;
     let mut node = Node::start(&node_config(&args.node)?)?;
-    let outcome = load(&mut node, &args.load, servers, &title, &args.node.device.to_string())?;
+    let (timeout, port) = (args.node.machine.timeout, args.node.device.to_string());
+    let outcome = load(&mut node, &args.load, timeout, servers, &title, &port)?;
     let closed = node.close();
     let code = finish(&args.load, outcome, |_| ())?;
     closed?;
@@ -42,7 +44,11 @@ pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// The load as the library wants it, all times counted from the start of the shard.
-fn client_config(args: &LoadArgs, servers: Vec<(IpAddr, HomaPort)>) -> ClientConfig {
+fn client_config(
+    args: &LoadArgs,
+    timeout: Nanos,
+    servers: Vec<(IpAddr, HomaPort)>,
+) -> ClientConfig {
     let workload = Arc::new(args.workload.clone());
     let rate = args.gbps.map(|gbps| Rate::Bps(gbps * 1e9)).or_else(|| args.rps.map(Rate::Rps));
     let load = match rate {
@@ -66,7 +72,7 @@ fn client_config(args: &LoadArgs, servers: Vec<(IpAddr, HomaPort)>) -> ClientCon
             start: Nanos::ZERO,
             warm_up: args.warm_up,
             end,
-            drain: DRAIN,
+            drain: timeout + DRAIN,
             destinations: servers.len() as u32,
         },
         recorder,
@@ -81,13 +87,14 @@ fn client_config(args: &LoadArgs, servers: Vec<(IpAddr, HomaPort)>) -> ClientCon
 pub(crate) fn load(
     node: &mut Node,
     args: &LoadArgs,
+    timeout: Nanos,
     servers: Vec<(IpAddr, HomaPort)>,
     title: &str,
     port: &str,
 ) -> Result<Report, Box<dyn Error>> {
     let stop = node.stop_flag();
     stop_on_signals(&stop)?;
-    let config = client_config(args, servers);
+    let config = client_config(args, timeout, servers);
     let mut run = RunConfig::new(&config.generator, 1, args.seed);
     title.clone_into(&mut run.title);
     port.clone_into(&mut run.port);

@@ -47,7 +47,8 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     let memory = if node.eal().has_hugepages() { "hugepages" } else { "no hugepages" };
     let title = "homa-load local: two processes over memif";
     let port = format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu);
-    let ran = client::load(&mut node, &args.load, vec![(SERVER.into(), PORT)], title, &port);
+    let (timeout, servers) = (args.machine.timeout, vec![(SERVER.into(), PORT)]);
+    let ran = client::load(&mut node, &args.load, timeout, servers, title, &port);
     // The side that polls must not be there when the other takes the shared memory away: the server
     // goes first, while nobody polls here.
     let ended = server.end();
@@ -165,6 +166,7 @@ fn machine_args(args: &MachineArgs) -> Vec<String> {
     let mut list = vec![
         format!("--mtu={}", args.mtu),
         format!("--memory-mb={}", args.memory_mb),
+        format!("--timeout={}ns", args.timeout.0),
         format!("--drop-percent={}", args.drop_percent),
     ];
     if let Some(gbps) = args.link_gbps {

@@ -10,11 +10,14 @@ use std::fs::OpenOptions;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use homa::dpdk::Hugepages;
 use homa::load::table::Style;
 use homa::node::{NodeConfig, NodeError};
+use homa::time::Nanos;
+use homa::transport;
 
 use args::{Cli, Command, MachineArgs, NodeArgs};
 
@@ -91,6 +94,8 @@ fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) -> Result<(), Wron
     config.cpu = args.cpu;
     config.idle = args.idle;
     config.memory_mb = args.memory_mb;
+    set_timeout(&mut config.transport, args.timeout);
+    config.drain = config.drain.max(Duration::from_nanos(args.timeout.0));
     config.drop_fraction = args.drop_percent / 100.0;
     config.hugepages = match (args.huge, args.no_huge) {
         (true, _) => Hugepages::Require,
@@ -98,6 +103,14 @@ fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) -> Result<(), Wron
         _ => Hugepages::Auto,
     };
     config.validate().map_err(WrongArguments)
+}
+
+/// What must outlive the peer's patience is kept twice as long.
+fn set_timeout(config: &mut transport::Config, timeout: Nanos) {
+    config.timeout_ns = timeout.0;
+    let keep_ns = timeout.0.saturating_mul(2);
+    config.response_keep_ns = config.response_keep_ns.max(keep_ns);
+    config.tombstone_keep_ns = config.tombstone_keep_ns.max(keep_ns);
 }
 
 /// Sees to it that a report can be written to `file`, before the run that it is about.
