@@ -23,7 +23,6 @@ use homa::wire::HomaPort;
 use serde::{Deserialize, Serialize};
 
 use super::priority;
-use crate::explain;
 use crate::server::counters;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -152,7 +151,7 @@ impl Side<'_> {
             cpu: spec.cpu,
             file_prefix: format!("homa-{}", std::process::id()),
         })
-        .map_err(explain)?;
+        ?;
         self.ready(&spec.endpoint)?;
         let (frame, outstanding) = (spec.frame_bytes, spec.metric.outstanding());
         let ran = port.run(|queues| match (spec.metric.is_large(), spec.is_server) {
@@ -166,8 +165,8 @@ impl Side<'_> {
                 SideResult::from(measured).with_count("frames", frames)
             }
         });
-        self.done(ran.map_err(explain)?, end)?;
-        port.close().map_err(explain)
+        self.done(ran?, end)?;
+        Ok(port.close()?)
     }
 
     fn node(&self, address: Ipv4Addr) -> Result<Node, Box<dyn Error>> {
@@ -179,7 +178,7 @@ impl Side<'_> {
         if self.spec.is_server {
             config.drain = SERVER_DRAIN;
         }
-        Node::start(&config).map_err(explain)
+        Ok(Node::start(&config)?)
     }
 
     fn homa_server(&self) -> Result<(), Box<dyn Error>> {
@@ -188,11 +187,11 @@ impl Side<'_> {
         self.ready(&self.spec.endpoint)?;
         let counts: Arc<Mutex<BenchServerCounts>> = Arc::default();
         let result = Arc::clone(&counts);
-        let report = node.run(move |cx| BenchServer::new(cx, PORT, result)).map_err(explain)?;
+        let report = node.run(move |cx| BenchServer::new(cx, PORT, result))?;
         let refused = counts.lock().map_err(|_| "the server's counts are lost")?.refused;
         let result = SideResult { failed: refused, counters: counters(&report), ..<_>::default() };
         self.done(result, end)?;
-        node.close().map_err(explain)
+        Ok(node.close()?)
     }
 
     fn homa_client(&self) -> Result<(), Box<dyn Error>> {
@@ -211,10 +210,10 @@ impl Side<'_> {
         let (eal, clock, result) = (node.eal().clone(), node.eal().clock(), Arc::clone(&measured));
         let report = node
             .run(move |cx| BenchClient::new(cx, clock, eal, config, result))
-            .map_err(explain)?;
+            ?;
         let measured = std::mem::take(&mut *measured.lock().map_err(|_| "nothing was measured")?);
         self.done(SideResult { counters: counters(&report), ..measured.into() }, end)?;
-        node.close().map_err(explain)
+        Ok(node.close()?)
     }
 
     fn tcp(&self) -> Result<(), Box<dyn Error>> {
