@@ -399,6 +399,9 @@ impl<'a, A: App> Shard<'a, A> {
     #[inline]
     fn transmit(&mut self, now: Nanos) -> usize {
         self.egress.send_own_frames(&mut self.stack);
+        if self.egress.has_resolved() {
+            self.egress.send_resolved(now, &mut self.stack);
+        }
         while let Some(event) = self.stack.poll_event() {
             self.on_net_event(now, event);
         }
@@ -453,8 +456,9 @@ impl Loss {
     }
 }
 
-/// What a frame holds for the transport, if anything.
-#[inline]
+/// What a frame holds for the transport, if anything. Inlined, so that its large result is not copied
+/// through memory.
+#[inline(always)]
 fn parse(
     stack: &mut Stack,
     stats: &mut ShardStats,
