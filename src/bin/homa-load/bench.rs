@@ -280,12 +280,12 @@ mod tests {
 
     #[test]
     fn hugepages_must_do_for_both_processes() {
-        assert_eq!(decide_hugepages(&args(&[]), 128), Ok(true));
-        assert_eq!(decide_hugepages(&args(&[]), 127), Ok(false));
+        assert_eq!(decide_hugepages(&args(&[]), 256), Ok(true));
+        assert_eq!(decide_hugepages(&args(&[]), 255), Ok(false));
         assert_eq!(decide_hugepages(&args(&["--no-huge"]), 512), Ok(false));
-        assert_eq!(decide_hugepages(&args(&["--huge", "--memory-mb=256"]), 256), Ok(true));
+        assert_eq!(decide_hugepages(&args(&["--huge", "--memory-mb=512"]), 512), Ok(true));
         let text = decide_hugepages(&args(&["--huge"]), 100).unwrap_err();
-        assert!(text.contains("200 MB") && text.contains("256 MB"), "{text}");
+        assert!(text.contains("200 MB") && text.contains("512 MB"), "{text}");
     }
 
     #[test]
