@@ -190,9 +190,10 @@ impl Bench<'_> {
         let (args, setting) = (self.args, &self.setting);
         let memory = if setting.hugepages { "hugepages" } else { "no hugepages" };
         let cpus = format!("client {}, server {}", setting.client_cpu, setting.server_cpu);
+        // Fewer than asked for after Ctrl-C.
+        let rounds = self.runs.iter().map(|run| run.round).max().unwrap_or(0);
         let rounds = format!(
-            "{} interleaved, {} s each after {} s of warm-up, windows of 5 ms",
-            args.rounds,
+            "{rounds} interleaved, {} s each after {} s of warm-up, windows of 5 ms",
             args.seconds,
             WARM_UP.0 as f64 / 1e9
         );
