@@ -150,8 +150,7 @@ impl Side<'_> {
             memory_mb: spec.memory_mb,
             cpu: spec.cpu,
             file_prefix: format!("homa-{}", std::process::id()),
-        })
-        ?;
+        })?;
         self.ready(&spec.endpoint)?;
         let (frame, outstanding) = (spec.frame_bytes, spec.metric.outstanding());
         let ran = port.run(|queues| match (spec.metric.is_large(), spec.is_server) {
@@ -208,9 +207,7 @@ impl Side<'_> {
         };
         let measured: Arc<Mutex<Measured>> = Arc::default();
         let (eal, clock, result) = (node.eal().clone(), node.eal().clock(), Arc::clone(&measured));
-        let report = node
-            .run(move |cx| BenchClient::new(cx, clock, eal, config, result))
-            ?;
+        let report = node.run(move |cx| BenchClient::new(cx, clock, eal, config, result))?;
         let measured = std::mem::take(&mut *measured.lock().map_err(|_| "nothing was measured")?);
         self.done(SideResult { counters: counters(&report), ..measured.into() }, end)?;
         Ok(node.close()?)
