@@ -16,14 +16,13 @@ use homa::node::{
     App, CallFailed, Cx, IdlePolicy, Node, NodeConfig, NodeError, Request, RequestHead, Response,
     ShardReport, Verdict,
 };
-use homa::transport;
 
 use support::choosy_server::{
     ABANDONED, ATTACHED, CLOSED, ChoosyServer, ECHO, LATER, REFUSED_BYTES, Served,
 };
-use support::one_at_a_time;
 use support::planned_calls::{Outcomes, Planned, PlannedCalls};
 use support::process::{role, role_parameter, run};
+use support::{one_at_a_time, patient};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 50, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 50, 0, 2);
@@ -57,12 +56,12 @@ fn node_config(device: &str, address: Ipv4Addr, cpu: Option<usize>) -> NodeConfi
     let config = NodeConfig::new(device, address, PREFIX_LEN);
     NodeConfig {
         cpu,
-        idle: IdlePolicy::Yield,
+        idle: IdlePolicy::Sleep,
         memory_mb: MEMORY_MB,
         hugepages: hugepages(),
         rx_mbufs: 8_191,
         tx_mbufs: 8_191,
-        transport: transport::Config { announce_heads: true, ..config.transport.clone() },
+        transport: patient(),
         ..config
     }
 }

@@ -65,11 +65,17 @@ impl std::fmt::Display for WrongArguments {
 
 impl std::error::Error for WrongArguments {}
 
-/// The first paragraph of a message of clap, in one line.
+/// The first paragraph of a message of clap, in one line. Without arguments its message is the help.
 fn one_line(message: &str) -> String {
     let first = message.split("\n\n").next().unwrap_or(message);
     let words: Vec<&str> = first.split_whitespace().collect();
-    words.join(" ") + " (--help tells more)"
+    let said = words.join(" ");
+    let said = if said.starts_with("error: ") {
+        said
+    } else {
+        "error: a subcommand is needed: server, client or local".to_owned()
+    };
+    said + " (--help tells more)"
 }
 
 /// How to write tables on standard output.

@@ -1,0 +1,190 @@
+//! What `homa-load` says when it cannot do what it is asked.
+#![cfg(all(feature = "dpdk", feature = "cli"))]
+
+mod support;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::namespace::Namespace;
+use support::one_at_a_time;
+use support::process::{homa_load, run};
+use support::scratch::Scratch;
+
+const SERVER: &str = "server --no-huge --ip 10.0.0.1/24";
+const CLIENT: &str = "client --no-huge --device ring --ip 10.0.0.1/24 --server 10.0.0.2";
+
+/// DPDK has not been started when wrong arguments are found: that takes longer.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// Runs `homa-load`, which must exit with `code` and one line on standard error that has all `parts`.
+fn expect_error(code: i32, command: &str, parts: &[&str]) {
+    let ended = run(command, &homa_load([command]));
+    ended.expect_code(code);
+    let line = ended.one_line_of_stderr();
+    assert!(line.starts_with("error: "), "{command}: {line}");
+    for part in parts {
+        assert!(line.contains(part), "{command}: '{part}' is missing in: {line}");
+    }
+    assert_eq!(ended.stdout, "", "{command} says nothing on standard output");
+}
+
+#[test]
+fn wrong_arguments_exit_with_2_and_one_line() {
+    let begin = Instant::now();
+    for (command, part) in [
+        ("", "subcommand"),
+        ("sevrer", "sevrer"),
+        ("server --ip 10.0.0.1/24", "--device"),
+        ("server --device ring", "--ip"),
+        ("server --device bogus:x --ip 10.0.0.1/24", "no kind \"bogus\""),
+        ("server --device tap --ip 10.0.0.1/24", "tap"),
+        ("server --device memif:/x,role=king --ip 10.0.0.1/24", "king"),
+        ("server --device ring --ip 10.0.0/24", "'10.0.0' is not an IPv4 address"),
+        ("server --device ring --ip 10.0.0.1/33", "'33'"),
+        ("server --device ring --ip 224.0.0.1/24", "224.0.0.1"),
+        ("server --device ring --ip 10.0.0.1/24 --gateway 11.0.0.1", "gateway 11.0.0.1"),
+        ("server --device ring --ip 10.0.0.1/24 --vlan 5000", "5000"),
+        ("server --device ring --ip 10.0.0.1/24 --neighbor 10.0.0.2", "ADDR=MAC"),
+        ("server --device ring --ip 10.0.0.1/24 --neighbor 10.0.0.2=1:2", "1:2"),
+        ("server --device ring --ip 10.0.0.1/24 --neighbor 10.0.0.1=02:00:00:00:00:01", "10.0.0.1"),
+        ("server --device ring --ip 10.0.0.1/24 --mtu 100", "100"),
+        ("server --device ring --ip 10.0.0.1/24 --mtu 99999", "99999"),
+        ("server --device ring --ip 10.0.0.1/24 --cpu 4096", "CPU 4096"),
+        ("server --device ring --ip 10.0.0.1/24 --cpu first", "first"),
+        ("server --device ring --ip 10.0.0.1/24 --idle nap", "'nap'"),
+        ("server --device ring --ip 10.0.0.1/24 --huge --no-huge", "--no-huge"),
+        ("server --device ring --ip 10.0.0.1/24 --memory-mb 1", "1"),
+        ("server --device ring --ip 10.0.0.1/24 --drop-percent 91", "91"),
+        ("server --device ring --ip 10.0.0.1/24 --drop-percent -1", "-1"),
+        ("server --device ring --ip 10.0.0.1/24 --link-gbps 0", "0"),
+        ("server --device ring --ip 10.0.0.1/24 --link-gbps 1e12", "link_bps"),
+        ("server --device ring --ip 10.0.0.1/24 --timeout 1us", "timeout_ns"),
+        ("server --device ring --ip 10.0.0.1/24 --port 40000", "32766"),
+        ("server --device ring --ip 10.0.0.1/24 --port 0", "32766"),
+        ("client --device ring --ip 10.0.0.1/24", "--server"),
+        ("client --device ring --ip 10.0.0.1/24 --server host", "'host'"),
+        ("client --device ring --ip 10.0.0.1/24 --server 10.0.0.2:x", "port"),
+        ("local --workload w9", "w9"),
+        ("local --workload 0", "0"),
+        ("local --workload /nowhere/sizes.csv", "/nowhere/sizes.csv"),
+        ("local --outstanding 0", "0"),
+        ("local --outstanding 70000", "60000"),
+        ("local --outstanding 8 --gbps 1", "--gbps"),
+        ("local --gbps 0", "0"),
+        ("local --rps NaN", "NaN"),
+        ("local --response long", "'long'"),
+        ("local --duration 5", "5"),
+        ("local --duration 5s --count 10", "--count"),
+        ("local --count 0", "at least 1"),
+        ("local --warm-up 1", "no unit"),
+        ("local --wire pigeon", "pigeon"),
+        ("local --seed -1", "-1"),
+        ("local --cpu 4096", "CPU 4096"),
+        ("local --timeout 1us", "timeout_ns"),
+    ] {
+        expect_error(2, command, &[part]);
+    }
+    let count = 49;
+    assert!(begin.elapsed() < AT_ONCE * count, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn missing_devices_are_named() {
+    let _turn = one_at_a_time();
+    let scratch = Scratch::new();
+    let missing = scratch.path("missing/memif.sock");
+    for (device, parts) in [
+        (format!("memif:{missing},role=server"), ["does not exist", "make it first"]),
+        ("af_packet:homa-none".to_owned(), ["homa-none", "ip link"]),
+        ("af_xdp:homa-none".to_owned(), ["homa-none", "ip link"]),
+        ("pci:0000:ff:1f.7".to_owned(), ["0000:ff:1f.7", "lspci"]),
+        ("pcap:rx=/nowhere/a.pcap".to_owned(), ["/nowhere/a.pcap", "does not exist"]),
+        ("ring:half".to_owned(), ["ring:half", "twice"]),
+    ] {
+        expect_error(1, &format!("{SERVER} --device {device}"), &parts);
+    }
+}
+
+#[test]
+fn missing_memory_is_explained() {
+    let _turn = one_at_a_time();
+    // More hugepages than any machine has.
+    let command = "server --huge --memory-mb 1048576 --device ring --ip 10.0.0.1/24";
+    expect_error(1, command, &["hugepages", "1048576 MB are needed"]);
+    expect_error(1, &format!("{SERVER} --memory-mb 64 --device ring"), &["memory", "64"]);
+}
+
+#[test]
+fn reports_that_cannot_be_written_are_noticed_first() {
+    let _turn = one_at_a_time();
+    let scratch = Scratch::new();
+    let missing = scratch.path("missing/report.json");
+    let directory = scratch.directory().display().to_string();
+    for file in [&missing, &directory] {
+        expect_error(1, &format!("{CLIENT} --json {file}"), &[file.as_str(), "directory"]);
+        expect_error(1, &format!("{SERVER} --device ring --json {file}"), &[file.as_str()]);
+        expect_error(1, &format!("local --no-huge --json {file}"), &[file.as_str()]);
+    }
+}
+
+#[test]
+fn a_client_says_that_nobody_listens() {
+    let _turn = one_at_a_time();
+    let scratch = Scratch::new();
+    let socket = scratch.path("memif.sock");
+    let command = format!(
+        "client --no-huge --ip 10.0.0.1/24 --server 10.0.0.2 --device memif:{socket},role=client"
+    );
+    expect_error(1, &command, &["no server answers on the socket", "start it first"]);
+}
+
+#[test]
+fn a_client_without_a_server_fails_and_says_what_to_do() {
+    let _turn = one_at_a_time();
+    // A port that receives what it sends, and nobody else.
+    let load = "--workload 100 --outstanding 1 --count 2 --warm-up 1ms";
+    let ended = run("client", &homa_load([CLIENT, load]));
+    ended.expect_code(1);
+    let line = ended.stderr.lines().last().unwrap_or_default();
+    assert!(line.starts_with("error: none of 2 RPCs was answered"), "{}", ended.stderr);
+    assert!(line.contains("start the server first"), "{line}");
+}
+
+#[test]
+fn kernel_interfaces_need_privileges() {
+    let _turn = one_at_a_time();
+    let namespace = Namespace::new("privileges");
+    // The program lies where an unprivileged user can reach it.
+    let scratch = Scratch::new();
+    let program = scratch.path("homa-load");
+    std::fs::copy(env!("CARGO_BIN_EXE_homa-load"), &program).expect("a copy of the program");
+    namespace.run(&["ip", "link", "add", "plain", "type", "veth", "peer", "name", "other"]);
+    for (device, privilege) in [
+        ("af_packet:plain", "CAP_NET_RAW"),
+        ("af_xdp:plain", "CAP_NET_ADMIN"),
+        ("tap:plain2", "CAP_NET_ADMIN"),
+    ] {
+        let mut command = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        command.extend(["--inh-caps=-all", "--bounding-set=-all", "--", &program]);
+        command.extend(SERVER.split(' ').chain(["--device", device]));
+        let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
+        let ended = run(device, &namespace.within(&command));
+        ended.expect_code(1);
+        let line = ended.one_line_of_stderr();
+        assert!(line.contains(privilege) && line.contains("run as root"), "{line}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for arguments in [&["--help"][..], &["server", "--help"], &["--version"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_homa-load"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("homa-load runs");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stderr.is_empty() && !output.stdout.is_empty());
+    }
+}
