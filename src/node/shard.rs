@@ -21,8 +21,9 @@ use super::payload::PacketBytes;
 use super::stats::{Published, ShardReport, ShardStats};
 use super::{NodeError, ShardConfig};
 
-/// Packets taken from the port at once.
-const RX_BURST: usize = 32;
+/// Packets taken from the port at once. Few, so that answers to the first leave before the last are
+/// looked at: the peer works on them meanwhile. More would make both sides wait for each other.
+const RX_BURST: usize = 8;
 /// Housekeeping of the network stack happens this often.
 const STACK_INTERVAL: Nanos = Nanos::from_ms(1);
 /// A loop that did not come round for this long was not running: the time does not count as
