@@ -403,7 +403,8 @@ impl DeviceSpec {
                 format!(",role={role},socket={socket}{kind}{}", self.memif_options())
             }
             Self::Tap { interface, mac } => {
-                format!(",iface={interface}{}", text_option("mac", mac.as_ref().map(mac_text)))
+                let theirs = mac.map(|mac| mac_text(&across_tap(mac)));
+                format!(",iface={interface}{}", text_option("mac", theirs))
             }
             Self::AfPacket { interface, options } | Self::AfXdp { interface, options } => {
                 format!(",iface={interface}{}", number_options(options))
@@ -488,6 +489,13 @@ impl DeviceSpec {
         }
         Err(Error::device(self, format!("needs the privilege {name}: run as root")))
     }
+}
+
+/// The hardware address of the other side of a tap. The driver gives both sides the same one, so that
+/// the kernel takes for its own what we send, and a bridge keeps what is for us.
+pub(super) const fn across_tap(mut mac: MacBytes) -> MacBytes {
+    mac[5] ^= 1;
+    mac
 }
 
 const CAP_NET_ADMIN: u32 = 12;

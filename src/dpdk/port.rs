@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dpdk_sys as sys;
 
 use super::capability::{Capabilities, DriverInfo, offload_names};
-use super::device::MacBytes;
+use super::device::{MacBytes, across_tap};
 use super::error::{Error, check, errno_text};
 use super::ring_pair::RingPair;
 use super::stats::{self, Link, PortStats};
@@ -287,8 +287,10 @@ impl PortBuilder {
 
     /// Returns the address in force. A driver that has none to set leaves it to us to look.
     fn set_mac(&self, port: &Owned) -> Result<MacBytes, Error> {
+        let is_tap = matches!(port.spec, DeviceSpec::Tap { .. });
         if let Some(mac) = self.mac {
-            let mut address = sys::rte_ether_addr { addr_bytes: mac };
+            let theirs = if is_tap { across_tap(mac) } else { mac };
+            let mut address = sys::rte_ether_addr { addr_bytes: theirs };
             // SAFETY: the port exists and the address lives during the call.
             let rc = unsafe { sys::rte_eth_dev_default_mac_addr_set(port.port_id, &mut address) };
             if rc != 0 {
@@ -305,7 +307,7 @@ impl PortBuilder {
             let [high, low] = port.port_id.to_be_bytes();
             return Ok([0x02, 0x68, 0x6f, 0x6d, high, low]);
         }
-        Ok(address.addr_bytes)
+        Ok(if is_tap { across_tap(address.addr_bytes) } else { address.addr_bytes })
     }
 
     fn start(&self, port: &Owned) -> Result<(), Error> {
