@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use homa::dpdk::DeviceSpec;
+use homa::dpdk::{DeviceSpec, Hugepages};
 use homa::node::{App, CallFailed, Cx, Node, NodeConfig, NodeError, Request, Response};
 use homa::wire::HomaPort;
 
@@ -82,6 +82,8 @@ fn main() -> Result<(), NodeError> {
     };
     let mut config = NodeConfig::new(device, ADDR, 24);
     config.net.loopback = true;
+    // So that it runs under valgrind too.
+    config.hugepages = Hugepages::Never;
     let mut node = Node::start(&config)?;
     let begin = Instant::now();
     node.run(|_| Both { request_bytes, window, rpcs, started: 0, done: 0, begin })?;

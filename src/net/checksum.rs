@@ -23,6 +23,17 @@ pub(super) fn sum_20(header: &[u8; 20]) -> u32 {
         + word(18)
 }
 
+/// Whether a header of 20 bytes, its checksum included, sums up to what it must (RFC 1071): by words of
+/// 32 bits, whose carries are folded at the end.
+#[inline]
+pub(super) fn is_intact_20(header: &[u8; 20]) -> bool {
+    let sum: u64 =
+        header.as_chunks::<4>().0.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
+    let sum = (sum & 0xFFFF) + ((sum >> 16) & 0xFFFF) + (sum >> 32);
+    let sum = (sum & 0xFFFF) + (sum >> 16);
+    (sum & 0xFFFF) + (sum >> 16) == 0xFFFF
+}
+
 /// A partial sum with its carries added back in.
 ///
 /// Two rounds are enough for any `u32`: the first leaves at most 0x1FFFE.
@@ -44,6 +55,20 @@ pub(super) const fn is_valid(sum: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn the_fast_check_agrees_with_the_sum(header in proptest::array::uniform20(0u8..)) {
+            let mut header = header;
+            let plain = |header: &[u8; 20]| fold(sum_20(header)) == 0xFFFF;
+            proptest::prop_assert_eq!(is_intact_20(&header), plain(&header));
+            // And with the checksum that makes it right.
+            header[10..12].fill(0);
+            let checksum = !fold(sum_20(&header));
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            proptest::prop_assert!(is_intact_20(&header));
+        }
+    }
     use proptest::prelude::*;
 
     #[test]

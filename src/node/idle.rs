@@ -63,6 +63,12 @@ impl Idle {
         Self { policy, turns: 0, sleep_us: 0 }
     }
 
+    /// Whether the last turn found nothing to do.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.turns > 0
+    }
+
     #[inline]
     pub(super) fn worked(&mut self) {
         self.turns = 0;
