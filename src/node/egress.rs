@@ -52,6 +52,8 @@ pub(super) struct Egress {
     /// By peer index.
     paths: Vec<Option<CachedPath>>,
     unresolved: VecDeque<Unresolved>,
+    /// Some of them can be sent, and found no room.
+    resolved_waiting: bool,
     pub(super) counters: EgressCounters,
 }
 
@@ -63,6 +65,7 @@ impl Egress {
             headers,
             paths: Vec::with_capacity(peers_max),
             unresolved: VecDeque::with_capacity(UNRESOLVED_MAX),
+            resolved_waiting: false,
             counters: EgressCounters::default(),
         }
     }
@@ -80,8 +83,11 @@ impl Egress {
         });
     }
 
-    /// Sends packets whose destinations can be reached now; forgets those that cannot.
+    /// Sends packets whose destinations can be reached now; forgets those that cannot. What finds no
+    /// room in the burst is sent in the next turns.
+    #[cold]
     pub(super) fn send_resolved(&mut self, now: Nanos, stack: &mut Stack) {
+        self.resolved_waiting = false;
         for _ in 0..self.unresolved.len() {
             let Some(mut waiting) = self.unresolved.pop_front() else { return };
             match stack.path(now, waiting.dst) {
@@ -95,9 +101,18 @@ impl Egress {
                         let _ = self.burst.push(waiting.packet);
                     }
                 }
-                PathState::Ready(_) => self.unresolved.push_back(waiting),
+                PathState::Ready(_) => {
+                    self.resolved_waiting = true;
+                    self.unresolved.push_back(waiting);
+                }
             }
         }
+    }
+
+    /// Whether [`Egress::send_resolved`] has left packets for want of room.
+    #[inline]
+    pub(super) fn has_resolved(&self) -> bool {
+        self.resolved_waiting
     }
 
     /// Forgets everything on the way, for an orderly end.

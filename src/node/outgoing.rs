@@ -43,7 +43,9 @@ impl Outgoing {
     ) -> Option<MbufRef> {
         match &mut self.0 {
             Source::Packets(buffer) => {
-                let index = (range.start / buffer.segment_bytes()) as usize;
+                // Most messages have one packet; a division is dear.
+                let first = range.start == 0;
+                let index = if first { 0 } else { (range.start / buffer.segment_bytes()) as usize };
                 buffer.with_header(index, header_bytes, cache, fill)
             }
             Source::External { buffer, .. } => {

@@ -21,8 +21,9 @@ use super::payload::PacketBytes;
 use super::stats::{Published, ShardReport, ShardStats};
 use super::{NodeError, ShardConfig};
 
-/// Packets taken from the port at once.
-const RX_BURST: usize = 32;
+/// Packets taken from the port at once. Few, so that answers to the first leave before the last are
+/// looked at: the peer works on them meanwhile. More would make both sides wait for each other.
+const RX_BURST: usize = 8;
 /// Housekeeping of the network stack happens this often.
 const STACK_INTERVAL: Nanos = Nanos::from_ms(1);
 /// A loop that did not come round for this long was not running: the time does not count as
@@ -399,6 +400,9 @@ impl<'a, A: App> Shard<'a, A> {
     #[inline]
     fn transmit(&mut self, now: Nanos) -> usize {
         self.egress.send_own_frames(&mut self.stack);
+        if self.egress.has_resolved() {
+            self.egress.send_resolved(now, &mut self.stack);
+        }
         while let Some(event) = self.stack.poll_event() {
             self.on_net_event(now, event);
         }
@@ -453,8 +457,9 @@ impl Loss {
     }
 }
 
-/// What a frame holds for the transport, if anything.
-#[inline]
+/// What a frame holds for the transport, if anything. Inlined, so that its large result is not copied
+/// through memory.
+#[inline(always)]
 fn parse(
     stack: &mut Stack,
     stats: &mut ShardStats,

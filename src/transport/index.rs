@@ -10,18 +10,52 @@ struct Cell {
 
 const EMPTY: Cell = Cell { hash: 0, index: u32::MAX };
 
-/// At most half full by construction, so probes are short.
+/// Cells in use at first: a few cache lines for a few RPCs, since every packet looks here.
+const CELLS_MIN: usize = 256;
+
+/// At most half full, so probes are short. Memory for the configured maximum is reserved at the start;
+/// of it no more is used than the entries need, so that few entries stay in the cache.
 #[derive(Debug)]
 pub(super) struct Index {
-    cells: Box<[Cell]>,
+    cells: Vec<Cell>,
+    /// Where the entries go when they need more room.
+    larger: Vec<Cell>,
     mask: usize,
+    len: usize,
 }
 
 impl Index {
     /// An index for up to `capacity` entries. The caller never inserts more.
     pub(super) fn new(capacity: usize) -> Self {
-        let cells = (2 * capacity.max(1)).next_power_of_two();
-        Self { cells: vec![EMPTY; cells].into_boxed_slice(), mask: cells - 1 }
+        let most = (2 * capacity.max(1)).next_power_of_two().max(CELLS_MIN);
+        let mut cells = Vec::with_capacity(most);
+        cells.resize(CELLS_MIN, EMPTY);
+        Self { cells, larger: Vec::with_capacity(most), mask: CELLS_MIN - 1, len: 0 }
+    }
+
+    /// Doubles the cells in use. Within the memory reserved.
+    #[cold]
+    fn grow(&mut self) {
+        let cells = 2 * self.cells.len();
+        self.larger.clear();
+        self.larger.resize(cells, EMPTY);
+        core::mem::swap(&mut self.cells, &mut self.larger);
+        self.mask = cells - 1;
+        for i in 0..self.larger.len() {
+            let cell = self.larger[i];
+            if cell.index != u32::MAX {
+                self.put(cell);
+            }
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, cell: Cell) {
+        let mut at = cell.hash as usize & self.mask;
+        while self.cells[at].index != u32::MAX {
+            at = (at + 1) & self.mask;
+        }
+        self.cells[at] = cell;
     }
 
     /// The first entry with this hash that `matches` says is meant.
@@ -42,11 +76,11 @@ impl Index {
 
     #[inline]
     pub(super) fn insert(&mut self, hash: u32, index: u32) {
-        let mut at = hash as usize & self.mask;
-        while self.cells[at].index != u32::MAX {
-            at = (at + 1) & self.mask;
+        if 2 * (self.len + 1) > self.cells.len() {
+            self.grow();
         }
-        self.cells[at] = Cell { hash, index };
+        self.len += 1;
+        self.put(Cell { hash, index });
     }
 
     /// Removes the entry of `index`, which was inserted with `hash`.
@@ -74,6 +108,12 @@ impl Index {
             }
         }
         self.cells[hole] = EMPTY;
+        self.len -= 1;
+        if self.len == 0 && self.cells.len() > CELLS_MIN {
+            // All cells are empty: back to a few.
+            self.cells.truncate(CELLS_MIN);
+            self.mask = CELLS_MIN - 1;
+        }
     }
 }
 
@@ -86,20 +126,28 @@ mod tests {
     proptest! {
         /// Keys are their own slab index; the weak hash makes long probe runs.
         #[test]
-        fn agrees_with_a_set(steps in proptest::collection::vec((0u32..32, any::<bool>()), 1..400)) {
+        fn agrees_with_a_set(
+            keys in 4u32..600,
+            steps in proptest::collection::vec((0u32..600, 0u8..4), 1..800),
+        ) {
             let hash = |key: u32| (key / 7) | (key % 3) << 16;
-            let mut index = Index::new(32);
+            let mut index = Index::new(keys as usize);
             let mut model = BTreeSet::new();
-            for (key, insert) in steps {
+            for (step, (key, what)) in steps.into_iter().enumerate() {
+                let key = key % keys;
+                // Long stretches of filling and of emptying.
+                let insert = (what > 0) == (step % 400 < 200);
                 if insert && model.insert(key) {
                     index.insert(hash(key), key);
                 } else if !insert && model.remove(&key) {
                     index.remove(hash(key), key);
                 }
-                for key in 0..32 {
-                    let found = index.find(hash(key), |candidate| candidate == key);
-                    prop_assert_eq!(found.is_some(), model.contains(&key));
-                }
+                let found = index.find(hash(key), |candidate| candidate == key);
+                prop_assert_eq!(found.is_some(), model.contains(&key));
+            }
+            for key in 0..keys {
+                let found = index.find(hash(key), |candidate| candidate == key);
+                prop_assert_eq!(found.is_some(), model.contains(&key));
             }
         }
     }

@@ -211,8 +211,8 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) no_huge: bool,
     /// Memory for packet buffers in MB, of each process
-    #[arg(long, value_name = "MB", default_value_t = 128,
-          value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
+    #[arg(long, value_name = "MB", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(192..=1_048_576))]
     pub(crate) memory_mb: u32,
     /// Write the report and all windows to FILE as JSON
     #[arg(long, value_name = "FILE")]

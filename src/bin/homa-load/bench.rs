@@ -190,9 +190,10 @@ impl Bench<'_> {
         let (args, setting) = (self.args, &self.setting);
         let memory = if setting.hugepages { "hugepages" } else { "no hugepages" };
         let cpus = format!("client {}, server {}", setting.client_cpu, setting.server_cpu);
+        // Fewer than asked for after Ctrl-C.
+        let rounds = self.runs.iter().map(|run| run.round).max().unwrap_or(0);
         let rounds = format!(
-            "{} interleaved, {} s each after {} s of warm-up, windows of 5 ms",
-            args.rounds,
+            "{rounds} interleaved, {} s each after {} s of warm-up, windows of 5 ms",
             args.seconds,
             WARM_UP.0 as f64 / 1e9
         );
@@ -280,12 +281,12 @@ mod tests {
 
     #[test]
     fn hugepages_must_do_for_both_processes() {
-        assert_eq!(decide_hugepages(&args(&[]), 128), Ok(true));
-        assert_eq!(decide_hugepages(&args(&[]), 127), Ok(false));
+        assert_eq!(decide_hugepages(&args(&[]), 256), Ok(true));
+        assert_eq!(decide_hugepages(&args(&[]), 255), Ok(false));
         assert_eq!(decide_hugepages(&args(&["--no-huge"]), 512), Ok(false));
-        assert_eq!(decide_hugepages(&args(&["--huge", "--memory-mb=256"]), 256), Ok(true));
+        assert_eq!(decide_hugepages(&args(&["--huge", "--memory-mb=512"]), 512), Ok(true));
         let text = decide_hugepages(&args(&["--huge"]), 100).unwrap_err();
-        assert!(text.contains("200 MB") && text.contains("256 MB"), "{text}");
+        assert!(text.contains("200 MB") && text.contains("512 MB"), "{text}");
     }
 
     #[test]
