@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <rte_version.h>
+#include <rte_alarm.h>
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
