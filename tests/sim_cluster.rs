@@ -92,12 +92,12 @@ fn assert_conserved(summary: &Summary) {
 
 #[test]
 fn no_packet_vanishes() {
-    for buffer in [Buffer::Unlimited, Buffer::PerPort(20_000), Buffer::Shared(100_000)] {
+    for buffer in [Buffer::Unlimited, Buffer::PerPort(20_000), Buffer::Shared(60_000)] {
         let base = two_racks();
         let config =
             SimConfig { network: NetworkConfig { buffer, ..base.network.clone() }, ..base };
         let workload = workload("w4").cut_at(1_000_000).unwrap();
-        let mut cluster = Cluster::<()>::new(&config, &workload, 15e9, ()).unwrap();
+        let mut cluster = Cluster::<()>::new(&config, &workload, 8e9, ()).unwrap();
         assert_conserved(&cluster.run());
         assert!(cluster.settle(2_000_000_000), "{buffer:?}: {:?}", cluster.summary());
         let summary = cluster.summary();
@@ -130,7 +130,7 @@ fn two_runs_are_equal_and_another_seed_is_not() {
 /// On an idle network a message takes the ideal time plus its Homa headers.
 #[test]
 fn a_lone_message_has_a_slowdown_of_one() {
-    for (size, most) in [("1", 1.001), ("1000B", 1.02), ("9000B", 1.03), ("1000000B", 1.03)] {
+    for (size, most) in [("1", 1.02), ("1000B", 1.02), ("9000B", 1.03), ("1000000B", 1.03)] {
         // So rare that messages never meet.
         let mut config = paper(500_000_000, Framing::Paper);
         config.intra_rack_slip = false;
@@ -149,9 +149,9 @@ fn a_lone_message_has_a_slowdown_of_one() {
 
 #[test]
 fn the_load_on_the_wire_is_what_was_asked_for() {
-    for (framing, low, high) in [(Framing::Paper, 0.77, 0.83), (Framing::Linux, 0.80, 0.90)] {
-        let config = paper(3_000_000, framing);
-        let workload = workload("w3");
+    for (framing, low, high) in [(Framing::Paper, 0.77, 0.83), (Framing::Linux, 0.83, 0.90)] {
+        let config = paper(500_000, framing);
+        let workload = workload("w1");
         let bps = Sigcomm18::payload_bps(&workload, 0.8);
         let mut cluster = Cluster::<()>::new(&config, &workload, bps, ()).unwrap();
         let summary = cluster.run();

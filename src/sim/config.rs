@@ -137,6 +137,9 @@ pub struct HomaConfig {
     pub timeout_ns: u64,
     pub gap_recovery_ns: u64,
     pub tombstone_keep_ns: u64,
+    /// Control packets waiting to be sent. Their queue is a ring that is touched all around, in every
+    /// host: short ones stay in the cache.
+    pub control_packets_max: usize,
     /// RPCs of each role that a host holds.
     pub rpcs_max: usize,
 }
@@ -234,6 +237,7 @@ impl Default for HomaConfig {
             timeout_ns: config.timeout_ns,
             gap_recovery_ns: config.gap_recovery_ns,
             tombstone_keep_ns: config.tombstone_keep_ns,
+            control_packets_max: 1_024,
             rpcs_max: 4_096,
         }
     }
@@ -271,6 +275,7 @@ impl HomaConfig {
             timeout_ns: self.timeout_ns,
             gap_recovery_ns: self.gap_recovery_ns,
             tombstone_keep_ns: self.tombstone_keep_ns,
+            control_packets_max: self.control_packets_max,
             // An end without packets must stay one.
             announce_aborts: false,
             client_rpcs_max: self.rpcs_max,

@@ -48,11 +48,19 @@ pub struct Sigcomm18 {
     pub measure_ns: u64,
     /// Compare as published, with intra-rack ideals that are 0.25 us too short.
     pub intra_rack_slip: bool,
+    /// Levels for unscheduled packets; 0 computes them from the workload.
+    pub unscheduled_priorities: u8,
 }
 
 impl Default for Sigcomm18 {
     fn default() -> Self {
-        Self { framing: Framing::Paper, seed: 1, measure_ns: 10_000_000, intra_rack_slip: true }
+        Self {
+            framing: Framing::Paper,
+            seed: 1,
+            measure_ns: 10_000_000,
+            intra_rack_slip: true,
+            unscheduled_priorities: 0,
+        }
     }
 }
 
@@ -100,6 +108,8 @@ impl Sigcomm18 {
                 pacing: false,
                 defer_min_bytes: 0,
                 early_packet: false,
+                control_packets_max: 256,
+                unscheduled_priorities: self.unscheduled_priorities,
                 // Nothing is lost: silence means that others come first.
                 resend_after_ns: 1_000_000_000,
                 resend_interval_ns: 1_000_000_000,
@@ -115,6 +125,17 @@ impl Sigcomm18 {
                 drain_max_ns: self.measure_ns.max(50_000_000),
             },
             intra_rack_slip: self.intra_rack_slip,
+        }
+    }
+
+    /// Levels for unscheduled packets in the published runs of a workload, 0 where not known. The
+    /// published curves step up where the level changes; these numbers put the cutoffs there.
+    pub fn published_levels(workload: &str) -> u8 {
+        match workload.to_lowercase().as_str() {
+            "w1" => 7,
+            "w2" | "w3" => 5,
+            "w4" | "w5" => 1,
+            _ => 0,
         }
     }
 
@@ -190,6 +211,23 @@ mod tests {
             }
         }
         assert_eq!(Curve::published("w1", "NDP", PaperLoad::Half), None);
+    }
+
+    /// p99 of neighbouring bins of the published curves steps up at our cutoffs.
+    #[test]
+    fn cutoffs_lie_where_the_published_curves_step() {
+        for (name, steps) in [("w1", vec![11, 126, 275, 481]), ("w3", vec![451, 2_499])] {
+            let workload = Workload::embedded(name).unwrap();
+            let count = Sigcomm18::published_levels(name);
+            let cutoffs = crate::sim::levels(&workload, 8, count, 10_094, 1_442).cutoffs;
+            for (level, step) in steps.into_iter().enumerate() {
+                let cutoff = f64::from(cutoffs[7 - level]);
+                assert!(
+                    (cutoff / f64::from(step) - 1.0).abs() < 0.08,
+                    "{name}: {cutoffs:?}, {step}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn job(args: &CompareArgs, name: &str, time_ns: u64, run: u64) -> Result<Job, Bo
     let workload: Workload = name.parse()?;
     let load = args.load.paper();
     let curve = Curve::published(name, "Homa", load).ok_or("no published curve")?;
-    let mut config = preset(&args.preset, time_ns).config();
+    let mut config = preset(&args.preset, name, time_ns).config();
     config.seed += run;
     Ok(Job {
         payload_bps: Sigcomm18::payload_bps(&workload, load.fraction()),

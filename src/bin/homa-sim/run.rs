@@ -12,12 +12,13 @@ use crate::jobs::{Job, run_all};
 const TIME_NS_DEFAULT: u64 = 10_000_000;
 
 /// The preset with what the command line changes.
-pub(crate) fn preset(args: &PresetArgs, time_ns: u64) -> Sigcomm18 {
+pub(crate) fn preset(args: &PresetArgs, workload: &str, time_ns: u64) -> Sigcomm18 {
     Sigcomm18 {
         framing: args.headers.framing(),
         seed: args.seed,
         measure_ns: args.time.unwrap_or(time_ns),
         intra_rack_slip: !args.no_slip,
+        unscheduled_priorities: Sigcomm18::published_levels(workload),
     }
 }
 
@@ -32,7 +33,7 @@ fn edges(workload: &Workload) -> Vec<u32> {
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
     let config = match &args.config {
-        None => preset(&args.preset, TIME_NS_DEFAULT).config(),
+        None => preset(&args.preset, args.workload.name(), TIME_NS_DEFAULT).config(),
         Some(path) => read(path)?,
     };
     if args.print_config {
