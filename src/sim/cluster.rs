@@ -509,7 +509,7 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         let state = &mut self.hosts[usize::from(host)];
         state.arrivals.advance();
         let size_bytes = self.workload.sample(&mut state.random);
-        let other = ((state.random.next_u64() >> 32) * others >> 32) as u16;
+        let other = (((state.random.next_u64() >> 32) * others) >> 32) as u16;
         let dst = other + u16::from(other >= host);
         self.schedule_arrival(host);
         self.call(host, dst, size_bytes);

@@ -157,7 +157,7 @@ impl<C: Contents> Fabric<C> {
             }
         };
         // The upper half, scaled: no division, and no bias worth mentioning.
-        ((random >> 32) * u64::from(self.config.spines) >> 32) as u32
+        (((random >> 32) * u64::from(self.config.spines)) >> 32) as u32
     }
 
     fn first_port(&mut self, frame: &Frame<C>) -> u16 {
