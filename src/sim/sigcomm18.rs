@@ -207,7 +207,7 @@ mod tests {
                     assert!(points.is_sorted_by_key(|point| point.upper_bytes));
                     // One bin of pFabric has no mean.
                     let slow = |p: &CurvePoint| {
-                        p.p50 > 0.9 && p.p99 >= p.p50 && (p.mean > 0.9 || p.mean.is_nan())
+                        p.p50 > 0.85 && p.p99 >= p.p50 && (p.mean > 0.9 || p.mean.is_nan())
                     };
                     assert!(points.iter().all(slow), "{workload} {protocol} {load:?}");
                 }
