@@ -203,7 +203,7 @@ mod tests {
                 for load in [PaperLoad::Half, PaperLoad::Eighty] {
                     let Curve(points) = Curve::published(workload, protocol, load).unwrap();
                     let sum: f64 = points.iter().map(|point| point.count_pct).sum();
-                    assert!((sum - 100.0).abs() < 0.1, "{workload} {protocol} {load:?}: {sum} %");
+                    assert!((sum - 100.0).abs() < 0.2, "{workload} {protocol} {load:?}: {sum} %");
                     assert!(points.is_sorted_by_key(|point| point.upper_bytes));
                     // One bin of pFabric has no mean.
                     let slow = |p: &CurvePoint| {
