@@ -9,9 +9,11 @@
 //! - `dpdk`: safe wrappers over DPDK (feature `dpdk`).
 //! - `node`: shards on cores, the run-to-completion loop and the application API (feature `dpdk`).
 //! - [`load`]: workloads, recording and reports of the load generator.
+//! - [`sim`]: a simulated cluster that runs the same protocol code.
 
 pub mod load;
 pub mod net;
+pub mod sim;
 pub mod time;
 pub mod transport;
 pub mod wire;

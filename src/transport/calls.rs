@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::time::Nanos;
-use crate::wire::{Body, HomaPort, MAX_MESSAGE_LENGTH, Packet, RpcId};
+use crate::wire::{Body, HomaPort, Packet, RpcId};
 
 use super::buffers::{OutMessage, Payload};
 use super::event::{Refused, RefusedReason, RpcError, RpcHandle};
@@ -112,7 +112,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     fn refuse_message(&self, message: &M) -> Option<RefusedReason> {
         let length = message.len();
-        if length == 0 || length > MAX_MESSAGE_LENGTH {
+        if length == 0 || length > self.config.message_max_bytes {
             Some(RefusedReason::BadLength(length))
         } else if self.outgoing_bytes >= self.config.outgoing_max_bytes {
             Some(RefusedReason::TooManyOutgoingBytes)

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::wire::NUM_PRIORITIES;
+use crate::wire::{MAX_MESSAGE_LENGTH, NUM_PRIORITIES};
 
 use super::RPCS_MAX;
 
@@ -11,6 +11,9 @@ use super::RPCS_MAX;
 /// is called by [`Transport::new`](super::Transport::new). Immutable afterwards.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Longest message taken or accepted, in bytes. Linux Homa takes 1,000,000 (protocol.md section
+    /// 1.1); more only makes sense where all hosts agree, as in a simulation.
+    pub message_max_bytes: u32,
     /// Bytes of a message that are sent without waiting for a grant.
     pub unsched_bytes: u32,
     /// Bytes that may be granted and unreceived per message; 0 divides `incoming_max_bytes` among
@@ -117,6 +120,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            message_max_bytes: MAX_MESSAGE_LENGTH,
             unsched_bytes: 40_000,
             window_bytes: 0,
             incoming_max_bytes: 400_000,
@@ -193,6 +197,7 @@ impl Config {
             })
         };
         let any = u64::MAX;
+        in_range("message_max_bytes", self.message_max_bytes.into(), 1, i32::MAX as u64)?;
         in_range("unsched_bytes", self.unsched_bytes.into(), 1, 1_000_000)?;
         in_range("incoming_max_bytes", self.incoming_max_bytes.into(), 10_000, i32::MAX as u64)?;
         in_range("overcommit_max", self.overcommit_max as u64, 1, 8)?;

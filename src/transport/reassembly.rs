@@ -28,7 +28,7 @@ pub(super) struct Reassembly<B> {
 }
 
 impl<B: Payload> Reassembly<B> {
-    /// `length` is the length of the message, already checked to be 1 to 1,000,000.
+    /// `length` is the length of the message, already checked to be 1 to `Config::message_max_bytes`.
     pub(super) fn new(length: u32) -> Self {
         Self { length, received: 0, gaps: 0, fragments: Fragments::None }
     }

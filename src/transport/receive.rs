@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use crate::time::Nanos;
-use crate::wire::{
-    Ack, Body, Cutoffs, Data, Grant, Header, HomaPort, MAX_MESSAGE_LENGTH, Packet, Resend, RpcId,
-};
+use crate::wire::{Ack, Body, Cutoffs, Data, Grant, Header, HomaPort, Packet, Resend, RpcId};
 
 use super::Transport;
 use super::buffers::{OutMessage, Payload};
@@ -157,7 +155,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 self.deliver_response(now, index, peer, message);
                 return;
             }
-            if data.message_length == 0 || data.message_length > MAX_MESSAGE_LENGTH {
+            if data.message_length == 0 || data.message_length > self.config.message_max_bytes {
                 // Waiting for a good one would leave the RPC to hang (reference-gaps.md G7).
                 self.metrics.bad_length += 1;
                 self.fail_client(now, index, RpcError::BadResponseLength(data.message_length));
@@ -347,7 +345,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         payload: u32,
     ) -> Option<Name> {
         let length = data.message_length;
-        if length == 0 || length > MAX_MESSAGE_LENGTH {
+        if length == 0 || length > self.config.message_max_bytes {
             self.metrics.bad_length += 1;
             return None;
         }

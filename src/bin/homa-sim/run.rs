@@ -1,0 +1,95 @@
+//! `homa-sim run`.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use homa::load::workload::Workload;
+use homa::sim::{Sigcomm18, SimConfig, Summary, Tally};
+
+use crate::args::{PresetArgs, RunArgs};
+use crate::jobs::{Job, run_all};
+
+const TIME_NS_DEFAULT: u64 = 10_000_000;
+
+/// The preset with what the command line changes.
+pub(crate) fn preset(args: &PresetArgs, workload: &str, time_ns: u64) -> Sigcomm18 {
+    Sigcomm18 {
+        framing: args.headers.framing(),
+        seed: args.seed,
+        measure_ns: args.time.unwrap_or(time_ns),
+        intra_rack_slip: !args.no_slip,
+        unscheduled_priorities: Sigcomm18::published_levels(workload),
+    }
+}
+
+/// Edges of bins: as many as the published curves have, of about the same number of messages each.
+fn edges(workload: &Workload) -> Vec<u32> {
+    let mut edges: Vec<u32> = (1..=100).map(|i| workload.quantile(f64::from(i) / 100.0)).collect();
+    edges.extend([0.995, 0.999, 0.9999].map(|q| workload.quantile(q)));
+    edges.sort_unstable();
+    edges.dedup();
+    edges
+}
+
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let config = match &args.config {
+        None => preset(&args.preset, args.workload.name(), TIME_NS_DEFAULT).config(),
+        Some(path) => read(path)?,
+    };
+    if args.print_config {
+        print!("{}", toml::to_string(&config)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let host_bps = config.network.host_bps as f64;
+    let job = Job {
+        payload_bps: args.load * args.workload.paper_wire_share() * host_bps,
+        workload: args.workload.clone(),
+        tally: Tally::new(edges(&args.workload)),
+        config,
+    };
+    let (tally, summary) = run_all(std::slice::from_ref(&job), 1)?.remove(0);
+    let name = job.workload.name().to_uppercase();
+    let rows = tally.csv_rows(&name, "homa-dpdk", args.load, job.config.homa.unsched_bytes);
+    let table = format!("{}\n{rows}", Tally::CSV_HEADER);
+    match &args.csv {
+        Some(path) => std::fs::write(path, table)?,
+        None => print!("{table}"),
+    }
+    eprintln!("{}", describe(&tally, &summary));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &std::path::Path) -> Result<SimConfig, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?)
+}
+
+/// What a run was, in a few lines.
+pub(crate) fn describe(tally: &Tally, summary: &Summary) -> String {
+    let all = tally.all();
+    let Summary { packets, .. } = summary;
+    let mut text = format!(
+        "{} messages measured in {:.2} ms: slowdown mean {:.3}, p50 {:.3}, p99 {:.3}; {} not arrived\n\
+         {} events, {} packet-hops, {} packets dropped; {:.1} KB waited at most at a host port, \
+         {:.1} KB on average over ports; trace {:016x}",
+        all.count,
+        summary.simulated_ns as f64 / 1e6,
+        all.mean(),
+        all.quantile(0.5),
+        all.quantile(0.99),
+        summary.unfinished,
+        summary.events,
+        packets.hops,
+        packets.dropped,
+        summary.host_port_bytes_max as f64 / 1e3,
+        summary.host_port_bytes_max_mean / 1e3,
+        summary.trace_hash,
+    );
+    if summary.refused + summary.failed > 0 {
+        text += &format!(
+            "\n{} calls refused (raise homa.rpcs_max), {} failed",
+            summary.refused, summary.failed
+        );
+    }
+    text
+}

@@ -1,0 +1,586 @@
+//! The loop over events, and the messages that hosts exchange.
+
+use core::fmt;
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+use crate::load::arrival::PoissonArrivals;
+use crate::load::workload::Workload;
+use crate::time::Nanos;
+use crate::transport::{Event as HomaEvent, Message, Metrics, Payload, RpcHandle, Transport};
+use crate::wire::{Body, Cutoffs, Header, HomaPort, NUM_PRIORITIES, Packet, RpcId};
+
+use super::config::{Exchange, SimConfig, SimError};
+use super::events::{Entry, Event, Kind, Picos};
+use super::fabric::{Fabric, PS_PER_NS, PacketCounts};
+use super::host::{Host, Nic, address};
+use super::ideal::Ideal;
+use super::levels::{Levels, levels};
+use super::packet::{Contents, Outgoing, Piece};
+
+/// The port that all hosts call from and serve.
+const SERVICE: HomaPort = HomaPort(99);
+
+/// A message that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Delivery {
+    /// When, in nanoseconds of simulated time.
+    pub at_ns: u64,
+    /// When the sender's application handed it in.
+    pub started_ns: u64,
+    /// Sender.
+    pub src: u16,
+    /// Receiver.
+    pub dst: u16,
+    /// Message bytes.
+    pub size_bytes: u32,
+    /// It took so many times as long as alone on the network.
+    pub slowdown: f64,
+    /// It started in the time that is measured.
+    pub measured: bool,
+    /// All its bytes are those that were sent (true if [`Contents`] moves none).
+    pub intact: bool,
+}
+
+/// Watches a run. Recorders and checkers implement it; methods not implemented cost nothing.
+pub trait Observer {
+    /// A request has arrived at the application of the server.
+    fn delivered(&mut self, delivery: &Delivery) {
+        let _ = delivery;
+    }
+
+    /// A call ended: with a response (and whether its bytes are those that were sent) or an error.
+    fn ended(&mut self, at_ns: u64, result: Result<bool, crate::transport::RpcError>) {
+        let _ = (at_ns, result);
+    }
+}
+
+impl Observer for () {}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Simulated time, in nanoseconds.
+    pub simulated_ns: u64,
+    /// Events.
+    pub events: u64,
+    /// Packets.
+    pub packets: PacketCounts,
+    /// Messages started in all.
+    pub started: u64,
+    /// Messages that have arrived in all.
+    pub delivered: u64,
+    /// Measured messages that had not arrived when the run stopped.
+    pub unfinished: u64,
+    /// Calls that a transport refused.
+    pub refused: u64,
+    /// Calls that ended with an error.
+    pub failed: u64,
+    /// Mean over ports to hosts of the most bytes that waited there.
+    pub host_port_bytes_max_mean: f64,
+    /// Most bytes that waited at a port to a host.
+    pub host_port_bytes_max: u64,
+    /// Depends on every event of the run: equal for equal runs.
+    pub trace_hash: u64,
+}
+
+/// An exchange under way.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    handle: Option<RpcHandle>,
+    started_ps: Picos,
+    size_bytes: u32,
+    /// Number of the request; that of the response is one more.
+    message: u32,
+    src: u16,
+    dst: u16,
+    measured: bool,
+    delivered: bool,
+}
+
+/// Hosts, the network between them and the load they offer.
+pub struct Cluster<C: Contents = (), O: Observer = ()> {
+    config: SimConfig,
+    workload: Workload,
+    hosts: Vec<Host<C>>,
+    fabric: Fabric<C>,
+    ideal: Ideal,
+    observer: O,
+    pending: Vec<Pending>,
+    free_slots: Vec<u32>,
+    /// RPCs that the simulator has to end at the client.
+    to_end: Vec<(u16, RpcHandle)>,
+    now_ps: Picos,
+    offers: bool,
+    measured_open: u64,
+    next_message: u32,
+    events: u64,
+    started: u64,
+    delivered: u64,
+    refused: u64,
+    failed: u64,
+    trace_hash: u64,
+}
+
+impl<C: Contents, O: Observer> Cluster<C, O> {
+    /// A cluster in which every host offers messages of `workload` with `payload_bps` bits per second
+    /// of payload, to destinations chosen at random.
+    ///
+    /// # Errors
+    /// [`SimError`] says which setting is wrong.
+    pub fn new(
+        config: &SimConfig,
+        workload: &Workload,
+        payload_bps: f64,
+        observer: O,
+    ) -> Result<Self, SimError> {
+        config.validate()?;
+        let mut seeds = Xoshiro256PlusPlus::seed_from_u64(config.seed);
+        let (network, times) = (&config.network, &config.host);
+        let fabric_seed = seeds.next_u64();
+        let fabric = Fabric::new(network, times.tx_delay_ns, times.rx_delay_ns, fabric_seed);
+        let cutoffs = Self::cutoffs(config, workload);
+        let rps = payload_bps / 8.0 / workload.mean_bytes();
+        let hosts = (0..network.hosts())
+            .map(|_| Self::host(config, cutoffs, rps, &mut seeds))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut cluster = Self {
+            ideal: Ideal::new(network, times, config.intra_rack_slip),
+            config: config.clone(),
+            workload: workload.clone(),
+            hosts,
+            fabric,
+            observer,
+            pending: Vec::new(),
+            free_slots: Vec::new(),
+            to_end: Vec::new(),
+            now_ps: 0,
+            offers: true,
+            measured_open: 0,
+            next_message: 0,
+            events: 0,
+            started: 0,
+            delivered: 0,
+            refused: 0,
+            failed: 0,
+            trace_hash: 0,
+        };
+        cluster.introduce(cutoffs);
+        for host in 0..cluster.hosts.len() as u16 {
+            cluster.schedule_arrival(host);
+        }
+        Ok(cluster)
+    }
+
+    fn cutoffs(config: &SimConfig, workload: &Workload) -> [u32; NUM_PRIORITIES] {
+        let homa = &config.homa;
+        if homa.cutoffs.is_empty() {
+            let segment_bytes = config.network.framing.segment_bytes();
+            let Levels { cutoffs, .. } = levels(
+                workload,
+                homa.num_priorities,
+                homa.unscheduled_priorities,
+                homa.unsched_bytes,
+                segment_bytes,
+            );
+            return cutoffs;
+        }
+        let mut cutoffs = [0; NUM_PRIORITIES];
+        cutoffs[..homa.cutoffs.len()].copy_from_slice(&homa.cutoffs);
+        cutoffs
+    }
+
+    fn host(
+        config: &SimConfig,
+        cutoffs: [u32; NUM_PRIORITIES],
+        rps: f64,
+        seeds: &mut Xoshiro256PlusPlus,
+    ) -> Result<Host<C>, SimError> {
+        let mut settings =
+            config.homa.transport(config.network.host_bps, cutoffs, seeds.next_u64());
+        settings.peers_max = config.network.hosts() as usize + 1;
+        let mut transport = Transport::new(settings, ()).map_err(SimError::Transport)?;
+        transport.open_server_port(SERVICE);
+        Ok(Host {
+            transport,
+            nic: Nic {
+                free_at_ps: 0,
+                backlog_ps: config.host.nic_backlog_ns * PS_PER_NS,
+                wakes: false,
+            },
+            timer_ps: Picos::MAX,
+            waiting: Default::default(),
+            processing: false,
+            cpu_free_ps: 0,
+            arrivals: PoissonArrivals::new(Nanos::ZERO, rps, seeds.next_u64()),
+            random: Xoshiro256PlusPlus::seed_from_u64(seeds.next_u64()),
+        })
+    }
+
+    /// Tells every host the cutoffs of all others, as if they had talked before.
+    fn introduce(&mut self, cutoffs: [u32; NUM_PRIORITIES]) {
+        let header = Header { sport: SERVICE, dport: SERVICE, sender_id: RpcId(2) };
+        let packet = Packet { header, body: Body::Cutoffs(Cutoffs { cutoffs, version: 1 }) };
+        for (index, host) in self.hosts.iter_mut().enumerate() {
+            for other in 0..self.config.network.hosts() as u16 {
+                if usize::from(other) != index {
+                    let none = Piece::default();
+                    host.transport.on_packet(Nanos::ZERO, address(other), &packet, none);
+                }
+            }
+        }
+    }
+
+    /// Runs to the end of the measurement.
+    pub fn run(&mut self) -> Summary {
+        while !self.advance(u64::MAX) {}
+        self.summary()
+    }
+
+    /// Runs until `until_ns` of simulated time, or to the end of the measurement; says whether that
+    /// has come.
+    pub fn advance(&mut self, until_ns: u64) -> bool {
+        let time = &self.config.time;
+        let measured_ps = (time.warm_up_ns + time.measure_ns) * PS_PER_NS;
+        let end_ps = measured_ps + time.drain_max_ns * PS_PER_NS;
+        let until_ps = until_ns.saturating_mul(PS_PER_NS);
+        while self.now_ps < until_ps {
+            if self.now_ps >= end_ps || self.now_ps >= measured_ps && self.measured_open == 0 {
+                return true;
+            }
+            if !self.step() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Offers no more messages and runs until nothing is left in the network and no exchange is open,
+    /// but at most `max_ns` longer; says whether it came to that.
+    pub fn settle(&mut self, max_ns: u64) -> bool {
+        self.offers = false;
+        let until_ps = self.now_ps + max_ns * PS_PER_NS;
+        loop {
+            if self.open_exchanges() == 0 && self.fabric.frames.len() == 0 {
+                return true;
+            }
+            if self.now_ps >= until_ps || !self.step() {
+                return false;
+            }
+        }
+    }
+
+    /// Exchanges that have not ended.
+    pub fn open_exchanges(&self) -> usize {
+        self.pending.len() - self.free_slots.len()
+    }
+
+    /// What has come of the run so far.
+    pub fn summary(&self) -> Summary {
+        let ports = self.hosts.len() as f64;
+        let most = self.fabric.host_port_bytes_max();
+        let packets =
+            PacketCounts { in_network: self.fabric.frames.len() as u64, ..self.fabric.counts };
+        Summary {
+            simulated_ns: self.now_ps / PS_PER_NS,
+            events: self.events,
+            packets,
+            started: self.started,
+            delivered: self.delivered,
+            unfinished: self.measured_open,
+            refused: self.refused,
+            failed: self.failed,
+            host_port_bytes_max_mean: most.sum::<u64>() as f64 / ports,
+            host_port_bytes_max: self.fabric.host_port_bytes_max().max().unwrap_or(0),
+            trace_hash: self.trace_hash,
+        }
+    }
+
+    /// The counters of all transports together.
+    pub fn metrics(&self) -> Metrics {
+        let mut sum = Metrics::default();
+        for host in &self.hosts {
+            sum.add(host.transport.metrics());
+        }
+        sum
+    }
+
+    /// The transport of one host.
+    pub fn transport(&self, host: u16) -> &Transport<Piece<C>, Outgoing> {
+        &self.hosts[usize::from(host)].transport
+    }
+
+    /// What watches.
+    pub fn observer(&self) -> &O {
+        &self.observer
+    }
+
+    /// Gives out what watches.
+    pub fn into_observer(self) -> O {
+        self.observer
+    }
+
+    /// Simulated time, in nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ps / PS_PER_NS
+    }
+
+    fn now(&self) -> Nanos {
+        Nanos(self.now_ps / PS_PER_NS)
+    }
+
+    fn step(&mut self) -> bool {
+        let Some(Entry { at_ps, event, .. }) = self.fabric.events.pop() else { return false };
+        self.now_ps = at_ps;
+        self.events += 1;
+        let Event { kind, node, packet } = event;
+        let code = (kind as u64) << 48 | u64::from(node) << 32 | u64::from(packet);
+        self.trace_hash = (self.trace_hash.rotate_left(5) ^ at_ps ^ code.rotate_left(17))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        match kind {
+            Kind::Enqueue => self.fabric.enqueue(at_ps, node, packet),
+            Kind::PortFree => self.fabric.port_free(at_ps, node),
+            Kind::Receive => self.receive(node, packet),
+            Kind::Process => self.process(node),
+            Kind::NicFree => {
+                // The timer of a host that always has something to send would never come.
+                let state = &mut self.hosts[usize::from(node)];
+                state.nic.wakes = false;
+                state.transport.on_timer(Nanos(at_ps / PS_PER_NS));
+                self.turn(node);
+            }
+            Kind::Timer => self.on_timer(node),
+            Kind::Arrival => self.on_arrival(node),
+        }
+        true
+    }
+
+    fn receive(&mut self, host: u16, packet: u32) {
+        let cpu_ps = self.config.host.rx_cpu_ns * PS_PER_NS;
+        if cpu_ps == 0 {
+            self.take_in(host, packet);
+            self.turn(host);
+            return;
+        }
+        let state = &mut self.hosts[usize::from(host)];
+        state.waiting.push_back(packet);
+        if !state.processing {
+            state.processing = true;
+            let at_ps = state.cpu_free_ps.max(self.now_ps) + cpu_ps;
+            self.fabric.events.push(at_ps, Event { kind: Kind::Process, node: host, packet: 0 });
+        }
+    }
+
+    /// A turn of the receive loop over what waits.
+    fn process(&mut self, host: u16) {
+        let cpu_ps = self.config.host.rx_cpu_ns * PS_PER_NS;
+        let most = self.config.host.rx_burst_packets as usize;
+        let burst = self.hosts[usize::from(host)].waiting.len().min(most);
+        for _ in 0..burst {
+            let Some(packet) = self.hosts[usize::from(host)].waiting.pop_front() else { break };
+            self.take_in(host, packet);
+        }
+        self.turn(host);
+        let state = &mut self.hosts[usize::from(host)];
+        // The time of the first packet has passed already.
+        state.cpu_free_ps = self.now_ps + (burst.max(1) as u64 - 1) * cpu_ps;
+        state.processing = !state.waiting.is_empty();
+        if state.processing {
+            let at_ps = state.cpu_free_ps + cpu_ps;
+            self.fabric.events.push(at_ps, Event { kind: Kind::Process, node: host, packet: 0 });
+        }
+    }
+
+    fn take_in(&mut self, host: u16, index: u32) {
+        self.fabric.counts.received += 1;
+        let now = self.now();
+        let piece = self.fabric.frames.remove(index);
+        let frame = self.fabric.frames.get(index);
+        let src = address(frame.src);
+        let _ = self.hosts[usize::from(host)].transport.on_packet(now, src, &frame.packet, piece);
+    }
+
+    /// What a host does after packets have come: grants, application, sending.
+    fn turn(&mut self, host: u16) {
+        let now = self.now();
+        self.hosts[usize::from(host)].transport.end_burst(now);
+        while let Some(event) = self.hosts[usize::from(host)].transport.poll_event() {
+            match event {
+                HomaEvent::Request { rpc, message, .. } => self.on_request(host, rpc, &message),
+                HomaEvent::Response { cookie, result, .. } => {
+                    let slot = cookie as u32;
+                    let number = self.pending[slot as usize].message + 1;
+                    let result = result.map(|message| is_intact(&message, number));
+                    self.failed += u64::from(result.is_err());
+                    self.observer.ended(now.0, result);
+                    self.end(slot);
+                }
+                HomaEvent::RequestHead { .. } => {}
+            }
+        }
+        self.transmit(host);
+        while let Some((client, handle)) = self.to_end.pop() {
+            self.hosts[usize::from(client)].transport.abort(now, handle);
+        }
+    }
+
+    fn transmit(&mut self, host: u16) {
+        let framing = self.config.network.framing;
+        let state = &mut self.hosts[usize::from(host)];
+        state.transmit(self.now_ps, host, framing, &mut self.fabric);
+    }
+
+    fn on_timer(&mut self, host: u16) {
+        let now = self.now();
+        let state = &mut self.hosts[usize::from(host)];
+        if state.timer_ps != self.now_ps {
+            // An earlier one took its place.
+            return;
+        }
+        state.timer_ps = Picos::MAX;
+        state.transport.on_timer(now);
+        self.turn(host);
+    }
+
+    fn on_request(&mut self, host: u16, rpc: RpcHandle, message: &Message<Piece<C>>) {
+        let Some(slot) = message.payloads().next().map(|piece| piece.slot) else { return };
+        let now = self.now();
+        let pending = &mut self.pending[slot as usize];
+        let first = !std::mem::replace(&mut pending.delivered, true);
+        let pending = *pending;
+        let intact = is_intact(message, pending.message)
+            && message.len() == pending.size_bytes as usize
+            && pending.dst == host;
+        self.delivered += 1;
+        self.measured_open -= u64::from(pending.measured && first);
+        let intra = self.fabric.is_intra_rack(pending.src, host);
+        let ideal_ps = self.ideal.time_ps(pending.size_bytes, intra);
+        self.observer.delivered(&Delivery {
+            at_ns: now.0,
+            started_ns: pending.started_ps / PS_PER_NS,
+            src: pending.src,
+            dst: host,
+            size_bytes: pending.size_bytes,
+            slowdown: (self.now_ps - pending.started_ps) as f64 / ideal_ps as f64,
+            measured: pending.measured,
+            intact,
+        });
+        let transport = &mut self.hosts[usize::from(host)].transport;
+        match self.config.exchange {
+            Exchange::OneWay => {
+                transport.abort(now, rpc);
+                if let Some(handle) = pending.handle {
+                    self.to_end.push((pending.src, handle));
+                }
+                self.end(slot);
+            }
+            Exchange::Rpc(bytes) => {
+                let length = if bytes == 0 { pending.size_bytes } else { bytes };
+                let segment_bytes = self.config.network.framing.segment_bytes();
+                let message = pending.message + 1;
+                let response = Outgoing { slot, message, length, segment_bytes };
+                if transport.reply(now, rpc, response).is_err() {
+                    self.refused += 1;
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, slot: u32) {
+        let pending = &mut self.pending[slot as usize];
+        // A call may fail although, or before, its request has arrived.
+        self.measured_open -= u64::from(pending.measured && !pending.delivered);
+        pending.measured = false;
+        self.free_slots.push(slot);
+    }
+
+    fn schedule_arrival(&mut self, host: u16) {
+        let at_ps = self.hosts[usize::from(host)].arrivals.next().0 * PS_PER_NS;
+        self.fabric.events.push(at_ps, Event { kind: Kind::Arrival, node: host, packet: 0 });
+    }
+
+    /// A message is due.
+    fn on_arrival(&mut self, host: u16) {
+        if !self.offers {
+            return;
+        }
+        let others = u64::from(self.config.network.hosts() - 1);
+        let state = &mut self.hosts[usize::from(host)];
+        state.arrivals.advance();
+        let size_bytes = self.workload.sample(&mut state.random);
+        let other = (((state.random.next_u64() >> 32) * others) >> 32) as u16;
+        let dst = other + u16::from(other >= host);
+        self.schedule_arrival(host);
+        self.call(host, dst, size_bytes);
+        self.transmit(host);
+    }
+
+    fn call(&mut self, src: u16, dst: u16, size_bytes: u32) {
+        let time = &self.config.time;
+        let now = self.now();
+        let measured = now.0 >= time.warm_up_ns && now.0 - time.warm_up_ns < time.measure_ns;
+        let message = self.next_message;
+        self.next_message = message.wrapping_add(2);
+        let pending = Pending {
+            handle: None,
+            started_ps: self.now_ps,
+            size_bytes,
+            message,
+            src,
+            dst,
+            measured,
+            delivered: false,
+        };
+        let slot = self.insert(pending);
+        let segment_bytes = self.config.network.framing.segment_bytes();
+        let request = Outgoing { slot, message, length: size_bytes, segment_bytes };
+        let transport = &mut self.hosts[usize::from(src)].transport;
+        let called = transport.call(now, SERVICE, address(dst), SERVICE, request, u64::from(slot));
+        match called {
+            Ok((handle, _)) => {
+                self.pending[slot as usize].handle = Some(handle);
+                self.started += 1;
+                self.measured_open += u64::from(measured);
+            }
+            Err(_) => {
+                self.refused += 1;
+                self.free_slots.push(slot);
+            }
+        }
+    }
+
+    fn insert(&mut self, pending: Pending) -> u32 {
+        match self.free_slots.pop() {
+            Some(slot) => {
+                self.pending[slot as usize] = pending;
+                slot
+            }
+            None => {
+                self.pending.push(pending);
+                (self.pending.len() - 1) as u32
+            }
+        }
+    }
+}
+
+/// Whether the pieces of a message are the whole of message number `number`, in order.
+fn is_intact<C: Contents>(message: &Message<Piece<C>>, number: u32) -> bool {
+    let mut end = 0;
+    message.payloads().all(|piece| {
+        let start = end;
+        end += piece.len();
+        piece.message == number
+            && piece.start == start
+            && piece.contents.is_intact(number, start..end)
+    }) && end as usize == message.len()
+}
+
+impl<C: Contents, O: Observer> fmt::Debug for Cluster<C, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("config", &self.config)
+            .field("summary", &self.summary())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,59 @@
+//! A deterministic cluster that runs the transport of this library.
+//!
+//! Discrete events, one thread, one seed: two runs of the same settings are equal bit for bit, which
+//! [`Summary::trace_hash`] shows. Hosts hold a real [`Transport`](crate::transport::Transport); NICs,
+//! links and switches with 8 strict priorities lie between them. Payload bytes are not moved unless
+//! [`Contents`] asks for them.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config` | settings |
+//! | `events` | what happens next |
+//! | `packet` | packets and messages as sizes and identities |
+//! | `fabric` | links, switches, routes |
+//! | `host` | a transport behind a NIC |
+//! | `cluster` | the loop over events, and what is offered |
+//! | `ideal` | times on an idle network |
+//! | `levels` | cutoffs computed from a workload |
+//! | `tally` | slowdowns by message size |
+//! | `sigcomm18` | the set-up of the published simulations and their curves |
+//! | `compare` | a run beside the published curves |
+//!
+//! Must not know DPDK, clocks or the machine it runs on.
+//!
+//! ```
+//! use homa::load::workload::Workload;
+//! use homa::sim::{Cluster, SimConfig};
+//!
+//! let config = SimConfig::default();
+//! let workload = Workload::embedded("w2").expect("an embedded workload");
+//! let mut cluster = Cluster::<()>::new(&config, &workload, 1e9, ())?;
+//! let summary = cluster.run();
+//! assert_eq!(summary.unfinished, 0);
+//! # Ok::<(), homa::sim::SimError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod compare;
+mod config;
+mod events;
+mod fabric;
+mod host;
+mod ideal;
+mod levels;
+mod packet;
+mod sigcomm18;
+mod tally;
+
+pub use cluster::{Cluster, Delivery, Observer, Summary};
+pub use compare::{Comparison, Line, Slowdown, Verdict};
+pub use config::{
+    Buffer, Exchange, Framing, HomaConfig, HostConfig, NetworkConfig, Routing, SimConfig, SimError,
+    TimeConfig,
+};
+pub use fabric::PacketCounts;
+pub use levels::{Levels, levels};
+pub use packet::{Bytes, Contents, Outgoing, Piece};
+pub use sigcomm18::{Curve, CurvePoint, PaperLoad, Sigcomm18};
+pub use tally::{Bin, Tally};
