@@ -93,8 +93,9 @@ fn delayed_lost_doubled_and_reordered_packets_are_made_up_for() {
         client(&a, "eth", &scratch, &options).expect_code(0);
         let report = client_report(&scratch);
         expect_clean(&report, rpcs);
-        let fastest_ns = report.by_size.iter().map(|size| size.latency.min_ns).min();
-        assert!(fastest_ns >= Some(2_000_000), "1 ms each way: {fastest_ns:?}");
+        println!("{load}: {:?} {:?}", report.totals, report.counters);
+        let usual_ns = report.by_size.iter().map(|size| size.latency.p50_ns).max();
+        assert!(usual_ns >= Some(2_000_000), "1 ms each way: {usual_ns:?}");
         assert!(counter(&report, "duplicates") > 0, "{:?}", report.counters);
         assert!(counter(&report, "bytes_resent") > 0, "{:?}", report.counters);
     }

@@ -183,7 +183,7 @@ fn calls() -> Vec<Planned> {
         let large = sizes.iter().enumerate().map(move |(at, &bytes)| Planned {
             port: ports[(round + at) % 3],
             bytes,
-            attached: (round + at) % 2 == 0,
+            attached: (round + at).is_multiple_of(2),
         });
         let small = (0..100).map(move |at| Planned {
             port: ports[at % 3],
