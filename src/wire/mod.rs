@@ -30,20 +30,20 @@
 #![forbid(unsafe_code)]
 
 mod ack;
-mod common;
 mod control;
 mod data;
 mod display;
 mod error;
+mod header;
 mod id;
 mod packet;
 
 pub use ack::{Ack, AckRecord, RawAck, RawAckRecord};
-pub use common::{Header, PacketType, RawCommon, is_marked};
 pub use control::{Cutoffs, Grant, RawCutoffs, RawGrant, RawResend, Resend};
 pub use data::{Data, DataForm, DataOffsets, RawData};
 pub use display::WithPayload;
 pub use error::ParseError;
+pub use header::{Header, PacketType, RawCommon, is_marked};
 pub use id::{HomaPort, RpcId};
 pub use packet::{Body, Packet};
 
