@@ -1,6 +1,6 @@
 //! Cost of RPCs through the whole loop of a shard: one node on a ring port calls itself, so that one
-//! core does all four handlings of an RPC and nothing crosses between cores. Prints ns per RPC;
-//! instructions can be counted as for `core`.
+//! core does all four handlings of an RPC and nothing crosses between cores. Prints ns per RPC. For
+//! profiles; for instruction counts that repeat use `core`, which does not wait for a clock.
 
 use std::time::Instant;
 
