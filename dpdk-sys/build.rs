@@ -21,7 +21,7 @@ const FUNCTIONS: &str = "homa_.*\
     |rte_ring_(create|free)|rte_eth_from_rings\
     |rte_eth_dev_(start|stop|close|socket_id|get_port_by_name|adjust_nb_rx_tx_desc)\
     |rte_eth_dev_(set_mtu|get_mtu|default_mac_addr_set)|rte_eth_macaddr_get\
-    |rte_eth_promiscuous_enable|rte_eth_tx_done_cleanup|rte_eth_stats_reset\
+    |rte_eth_(promiscuous|allmulticast)_enable|rte_eth_tx_done_cleanup|rte_eth_stats_reset\
     |rte_eth_xstats_get|rte_eth_xstats_get_names";
 const TYPES: &str = "homa_.*|rte_ether_addr|rte_eth_xstat|rte_eth_xstat_name\
     |rte_mbuf_ext_shared_info";

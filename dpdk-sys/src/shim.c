@@ -220,6 +220,21 @@ int homa_port_reta(uint16_t port_id, uint16_t *queues, uint16_t n)
 	return 0;
 }
 
+int homa_port_set_reta(uint16_t port_id, const uint16_t *queues, uint16_t n)
+{
+	struct rte_eth_rss_reta_entry64 reta[RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE];
+	uint16_t i;
+
+	if (n > RTE_ETH_RSS_RETA_SIZE_512)
+		return -EINVAL;
+	memset(reta, 0, sizeof(reta));
+	for (i = 0; i < n; i++) {
+		reta[i / RTE_ETH_RETA_GROUP_SIZE].mask |= UINT64_C(1) << (i % RTE_ETH_RETA_GROUP_SIZE);
+		reta[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE] = queues[i];
+	}
+	return rte_eth_dev_rss_reta_update(port_id, reta, n);
+}
+
 uint16_t homa_rx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mbufs, uint16_t n)
 {
 	return rte_eth_rx_burst(port_id, queue_id, mbufs, n);

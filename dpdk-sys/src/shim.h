@@ -38,6 +38,8 @@ static const uint64_t HOMA_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t HOMA_RX_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
 static const uint64_t HOMA_RX_VLAN_STRIP = RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
 static const uint64_t HOMA_TX_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+static const uint64_t HOMA_TX_TCP_CKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+static const uint64_t HOMA_TX_TCP_TSO = RTE_ETH_TX_OFFLOAD_TCP_TSO;
 static const uint64_t HOMA_TX_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 
 static const uint64_t HOMA_RSS_IPV4 = RTE_ETH_RSS_IPV4;
@@ -55,6 +57,9 @@ static const uint64_t HOMA_MBUF_RX_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
 static const uint64_t HOMA_MBUF_RX_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
 static const uint64_t HOMA_MBUF_RX_IP_CKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 static const uint64_t HOMA_MBUF_TX_IPV4 = RTE_MBUF_F_TX_IPV4;
+static const uint64_t HOMA_MBUF_TX_IPV6 = RTE_MBUF_F_TX_IPV6;
+static const uint64_t HOMA_MBUF_TX_TCP_CKSUM = RTE_MBUF_F_TX_TCP_CKSUM;
+static const uint64_t HOMA_MBUF_TX_TCP_SEG = RTE_MBUF_F_TX_TCP_SEG;
 static const uint64_t HOMA_MBUF_TX_IP_CKSUM = RTE_MBUF_F_TX_IP_CKSUM;
 
 /* Where the fields of a packet buffer are that Rust reads in place. */
@@ -77,6 +82,7 @@ enum {
 	HOMA_MBUF_AT_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 	HOMA_MBUF_L2_LEN_BITS = RTE_MBUF_L2_LEN_BITS,
 	HOMA_MBUF_L3_LEN_BITS = RTE_MBUF_L3_LEN_BITS,
+	HOMA_MBUF_L4_LEN_BITS = RTE_MBUF_L4_LEN_BITS,
 };
 
 /* What rte_eth_dev_info says that matters here. */
@@ -159,6 +165,7 @@ int homa_tx_queue_setup(uint16_t port_id, uint16_t queue_id, uint16_t descriptor
 int homa_port_stats(uint16_t port_id, struct homa_port_stats *stats);
 int homa_port_link(uint16_t port_id, struct homa_link *link);
 int homa_port_reta(uint16_t port_id, uint16_t *queues, uint16_t n);
+int homa_port_set_reta(uint16_t port_id, const uint16_t *queues, uint16_t n);
 uint16_t homa_rx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mbufs, uint16_t n);
 uint16_t homa_tx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mbufs, uint16_t n);
 uint16_t homa_tx_prepare(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mbufs, uint16_t n);

@@ -5,7 +5,7 @@ use std::ptr::{self, NonNull};
 use dpdk_sys as sys;
 use dpdk_sys::rte_mbuf;
 
-use super::{Mbuf, MbufRef, TxQueue};
+use super::{Mbuf, MbufRef, Segments, TxQueue};
 
 /// Up to `N` packets; the slots `head..len` are owned.
 #[derive(Debug)]
@@ -24,6 +24,14 @@ impl<const N: usize> Slots<N> {
     #[inline]
     fn count(&self) -> usize {
         self.len - self.head
+    }
+
+    /// The bytes of what is owned, without the first `skip` packets.
+    fn frames(&self, skip: usize) -> impl Iterator<Item = Segments<'_>> {
+        let owned = &self.raw[self.head..self.len];
+        // SAFETY: each slot holds one reference of a valid packet, kept while the burst is borrowed;
+        // bytes of a packet in a burst are not changed.
+        owned.iter().skip(skip).map(|&raw| unsafe { Segments::of_raw(raw) })
     }
 
     /// Moves what is owned to the front.
@@ -68,6 +76,11 @@ impl<const N: usize> RxBurst<N> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The bytes of the packets not yet taken.
+    pub fn frames(&self) -> impl Iterator<Item = Segments<'_>> {
+        self.0.frames(0)
     }
 
     /// Free slots behind what is not yet taken, to be filled by a driver.
@@ -186,6 +199,11 @@ impl<const N: usize> TxBurst<N> {
         }
         self.put(mbuf.into_raw());
         Ok(())
+    }
+
+    /// The bytes of the packets waiting, without the first `skip`.
+    pub fn frames(&self, skip: usize) -> impl Iterator<Item = Segments<'_>> {
+        self.0.frames(skip)
     }
 
     /// Transmits as long as the queue takes packets, and returns how many it took. What it does

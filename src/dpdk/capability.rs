@@ -16,6 +16,11 @@ pub struct Capabilities {
     /// The port fills in IPv4 header checksums on request
     /// ([`super::Mbuf::request_ipv4_checksum`]).
     pub tx_ipv4_checksum: bool,
+    /// The port fills in TCP checksums on request ([`super::Mbuf::request_tcp_offload`]).
+    pub tx_tcp_checksum: bool,
+    /// Bytes of the largest frames that the port cuts from long TCP packets on request, from those of
+    /// IPv4 and those of IPv6; 0 where it cuts none.
+    pub tx_tcp_segment_max_bytes: [u16; 2],
     /// Packets of several segments can be transmitted. Where not, the transmit queue copies them
     /// together.
     pub multi_segs: bool,
@@ -50,6 +55,9 @@ pub struct Capabilities {
     pub unmaps_when_peer_leaves: bool,
 }
 
+/// An Ethernet header with a VLAN tag.
+const TAGGED_HEADER_BYTES: u16 = 18;
+
 /// What the driver says of itself.
 pub(super) struct DriverInfo {
     pub(super) raw: sys::homa_port_info,
@@ -73,6 +81,17 @@ impl DriverInfo {
         self.driver == "net_ring"
     }
 
+    /// Bytes of the largest frames that the driver cuts from TCP packets, if it cuts any. That of tap
+    /// uses DPDK's library for it, which knows IPv4 alone, takes the MTU for the size of a frame, and
+    /// leaves what it refuses at the head of the queue for ever.
+    pub(super) fn segment_max_bytes(&self, mtu: u16) -> [u16; 2] {
+        if self.driver == "net_tap" {
+            [mtu, 0]
+        } else {
+            [mtu.saturating_add(TAGGED_HEADER_BYTES); 2]
+        }
+    }
+
     pub(super) fn is_memif(&self) -> bool {
         self.driver == "net_memif"
     }
@@ -90,6 +109,8 @@ pub(super) fn offload_names(rx: u64, tx: u64) -> String {
         (rx & sys::HOMA_RX_SCATTER, "rx scatter"),
         (rx & sys::HOMA_RX_RSS_HASH, "rx rss hash"),
         (tx & sys::HOMA_TX_IPV4_CKSUM, "tx ipv4 checksum"),
+        (tx & sys::HOMA_TX_TCP_CKSUM, "tx tcp checksum"),
+        (tx & sys::HOMA_TX_TCP_TSO, "tx tcp segmentation"),
         (tx & sys::HOMA_TX_MULTI_SEGS, "tx multi segs"),
     ];
     let names: Vec<&str> = all.iter().filter(|(bit, _)| *bit != 0).map(|(_, name)| *name).collect();

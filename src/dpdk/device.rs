@@ -104,6 +104,15 @@ const KINDS: &str = "memif:SOCKET,role=server, ring, ring:NAME, tap:NAME, af_pac
      pcap:rx=FILE,tx=FILE, null, pci:ADDRESS";
 const AF_PACKET_OPTIONS: [&str; 5] = ["blocksz", "framecnt", "framesz", "qdisc_bypass", "qpairs"];
 const AF_XDP_OPTIONS: [&str; 4] = ["busy_budget", "force_copy", "queue_count", "start_queue"];
+/// Bytes of a slot of packet sockets unless given, and the largest MTU that the driver knows of.
+const SLOT_BYTES: u32 = 2048;
+const SLOT_MTU: u16 = 1500;
+/// Slots grow in these steps, so that eight of any size fill whole pages; their number stays that of
+/// the driver, 512.
+const SLOT_STEP_BYTES: u32 = 512;
+const PAGE_BYTES: u32 = 4096;
+/// What the kernel puts in front of a frame in its slot, and the headers of Ethernet.
+const SLOT_OVERHEAD_BYTES: u32 = 96;
 /// Queues and slots of a ring pair unless given.
 const PAIR_QUEUES: u16 = 1;
 const PAIR_QUEUES_MAX: u16 = 16;
@@ -364,6 +373,29 @@ impl DeviceSpec {
             + &text_option("zero-copy", zero_copy.then_some("yes"))
             + &text_option("mac", mac.as_ref().map(mac_text))
             + &text_option("socket-abstract", abstract_socket.then_some("yes"))
+    }
+
+    /// The device with what its driver needs to be told for frames of this MTU, unless it was told.
+    pub fn for_mtu(mut self, mtu: u16) -> Self {
+        if let Self::AfPacket { options, .. } = &mut self
+            && mtu > SLOT_MTU
+            && !options.contains_key("framesz")
+        {
+            // The driver takes the ring for one array of slots, so they must fill whole pages together.
+            let slot_bytes =
+                (u32::from(mtu) + SLOT_OVERHEAD_BYTES).next_multiple_of(SLOT_STEP_BYTES);
+            options.insert("framesz".to_owned(), slot_bytes);
+            options.insert("blocksz".to_owned(), slot_bytes * (PAGE_BYTES / SLOT_STEP_BYTES));
+        }
+        self
+    }
+
+    /// Whether the driver says that it takes the frames of Ethernet alone, and yet carries those of this
+    /// MTU because its slots have the room.
+    pub(super) fn has_slots_for(&self, mtu: u16) -> bool {
+        let Self::AfPacket { options, .. } = self else { return false };
+        let slot_bytes = options.get("framesz").copied().unwrap_or(SLOT_BYTES);
+        mtu > SLOT_MTU && u32::from(mtu) + SLOT_OVERHEAD_BYTES <= slot_bytes
     }
 
     /// Whether this is a device of the PCI bus.

@@ -71,6 +71,21 @@ pub enum IpChecksum {
     Bad,
 }
 
+/// What a port is to do to a TCP packet that it transmits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOffload {
+    /// Bytes of the Ethernet header with its tag, less than 128.
+    pub l2_len_bytes: u8,
+    /// Bytes of the IP header.
+    pub l3_len_bytes: u8,
+    /// Bytes of the TCP header with its options, repeated in each segment.
+    pub l4_len_bytes: u8,
+    /// Whether the IP header is that of IPv6.
+    pub is_ipv6: bool,
+    /// Cut the packet into segments with this many bytes behind the TCP header.
+    pub segment_bytes: Option<u16>,
+}
+
 /// A packet of one or more segments, with one owner: nobody else reads or changes its data
 /// or its description. Freed when dropped. One pointer wide.
 ///
@@ -270,7 +285,8 @@ impl Mbuf {
     /// The data, segment by segment.
     #[inline]
     pub fn segments(&self) -> Segments<'_> {
-        Segments { next: self.raw.as_ptr(), _packet: PhantomData }
+        // SAFETY: the packet lives and is unchanged while `self` is borrowed.
+        unsafe { Segments::of_raw(self.raw.as_ptr()) }
     }
 
     /// Copies bytes of the packet, from `offset_bytes` on, to `out`; returns how many there were.
@@ -407,6 +423,31 @@ impl Mbuf {
             | (u64::from(l3_len_bytes) & L3_MASK) << sys::HOMA_MBUF_L2_LEN_BITS;
     }
 
+    /// Asks the port to fill in the TCP checksum of the packet, and to cut it into segments if so
+    /// wanted. Only for ports with [`super::Capabilities::tx_tcp_checksum`] and
+    /// [`super::Capabilities::tx_tcp_segment_max_bytes`]. To be cut, an IPv4 packet has a header checksum
+    /// of zero.
+    #[inline]
+    pub fn request_tcp_offload(&mut self, offload: &TcpOffload) {
+        const L3_SHIFT: u32 = sys::HOMA_MBUF_L2_LEN_BITS;
+        const L4_SHIFT: u32 = L3_SHIFT + sys::HOMA_MBUF_L3_LEN_BITS;
+        const SEGMENT_SHIFT: u32 = L4_SHIFT + sys::HOMA_MBUF_L4_LEN_BITS;
+        let mut flags = sys::HOMA_MBUF_TX_TCP_CKSUM;
+        flags |= if offload.is_ipv6 { sys::HOMA_MBUF_TX_IPV6 } else { sys::HOMA_MBUF_TX_IPV4 };
+        if offload.segment_bytes.is_some() {
+            flags |= sys::HOMA_MBUF_TX_TCP_SEG;
+            if !offload.is_ipv6 {
+                flags |= sys::HOMA_MBUF_TX_IP_CKSUM;
+            }
+        }
+        let fields = self.fields_mut();
+        fields.ol_flags |= flags;
+        fields.tx_offload = u64::from(offload.l2_len_bytes)
+            | u64::from(offload.l3_len_bytes) << L3_SHIFT
+            | u64::from(offload.l4_len_bytes) << L4_SHIFT
+            | u64::from(offload.segment_bytes.unwrap_or(0)) << SEGMENT_SHIFT;
+    }
+
     /// Forgets offload results and requests, as before a received packet is sent.
     #[inline]
     pub fn clear_offloads(&mut self) {
@@ -504,6 +545,14 @@ impl SendMbuf {
 pub struct Segments<'a> {
     next: *const rte_mbuf,
     _packet: PhantomData<&'a Mbuf>,
+}
+
+impl Segments<'_> {
+    /// # Safety
+    /// `raw` is a valid packet that nobody changes or frees during the life of the result.
+    pub(super) unsafe fn of_raw(raw: *const rte_mbuf) -> Self {
+        Self { next: raw, _packet: PhantomData }
+    }
 }
 
 impl<'a> Iterator for Segments<'a> {

@@ -66,7 +66,7 @@ pub use error::Error;
 pub use external::ExternalBuffer;
 pub use hugepages::free_hugepages;
 pub use lcore::{LcoreThread, allowed_cpus, pin_current_thread};
-pub use mbuf::{HEADROOM_BYTES, IpChecksum, Mbuf, Segments, SendMbuf};
+pub use mbuf::{HEADROOM_BYTES, IpChecksum, Mbuf, Segments, SendMbuf, TcpOffload};
 pub use mbuf_ref::MbufRef;
 pub use mempool::{MbufCache, Mempool, MempoolBuilder};
 pub use port::{Port, PortBuilder};

@@ -28,6 +28,7 @@ pub struct PortBuilder {
     tx_descriptors: u16,
     mtu: u16,
     promiscuous: bool,
+    all_multicast: bool,
     checksum_offload: bool,
     rss_key: Option<Vec<u8>>,
     rss: bool,
@@ -46,6 +47,7 @@ impl PortBuilder {
             tx_descriptors: 1024,
             mtu: 1500,
             promiscuous: false,
+            all_multicast: false,
             checksum_offload: true,
             rss_key: None,
             rss: false,
@@ -59,6 +61,27 @@ impl PortBuilder {
     pub fn queues(mut self, rx: u16, tx: u16) -> Self {
         (self.rx_queues, self.tx_queues) = (rx, tx);
         self
+    }
+
+    /// The same, but no more than the driver has.
+    ///
+    /// # Errors
+    /// When the driver does not say how many it has.
+    pub fn queues_up_to(self, eal: &Eal, index: usize, wanted: u16) -> Result<Self, Error> {
+        let Some(device) = eal.devices().get(index) else { return Ok(self.queues(wanted, wanted)) };
+        let raw = DriverInfo::read(device.port_id())?.raw;
+        let most = |driver: u16| wanted.min(driver).clamp(1, sys::HOMA_MAX_QUEUES_PER_PORT);
+        Ok(self.queues(most(raw.max_rx_queues), most(raw.max_tx_queues)))
+    }
+
+    /// The same, with as much of `key` as the port takes.
+    ///
+    /// # Errors
+    /// When the driver does not say.
+    pub fn rss_with(self, eal: &Eal, index: usize, key: &[u8]) -> Result<Self, Error> {
+        let Some(device) = eal.devices().get(index) else { return Ok(self) };
+        let bytes = usize::from(DriverInfo::read(device.port_id())?.raw.hash_key_size);
+        Ok(self.rss(key.get(..bytes).filter(|key| !key.is_empty()).map(<[u8]>::to_vec)))
     }
 
     /// Descriptors of each receive and transmit queue; adjusted to what the driver takes.
@@ -85,7 +108,14 @@ impl PortBuilder {
         self
     }
 
-    /// Whether to use IPv4 header checksums in hardware where the port has them (default yes).
+    /// Receive frames for groups of stations as well, as IPv6 needs.
+    pub fn all_multicast(mut self, all_multicast: bool) -> Self {
+        self.all_multicast = all_multicast;
+        self
+    }
+
+    /// Whether to use IPv4 header and TCP checksums in hardware, and segmentation of TCP, where the
+    /// port has them (default yes).
     pub fn checksum_offload(mut self, wanted: bool) -> Self {
         self.checksum_offload = wanted;
         self
@@ -141,7 +171,7 @@ impl PortBuilder {
         let mac = self.set_mac(&owned)?;
         self.start(&owned)?;
         (owned.started, owned.rx_queues) = (true, self.rx_queues);
-        self.set_promiscuous(&owned)?;
+        self.set_filters(&owned)?;
         let mut capabilities = plan.capabilities;
         (capabilities.rx_descriptors, capabilities.tx_descriptors) =
             (rx_descriptors, tx_descriptors);
@@ -153,7 +183,7 @@ impl PortBuilder {
     fn plan(&self, spec: &DeviceSpec, info: &DriverInfo) -> Result<Plan, Error> {
         let raw = &info.raw;
         self.check_queues(spec, raw)?;
-        let any_frame = info.carries_any_frame();
+        let any_frame = info.carries_any_frame() || spec.has_slots_for(self.mtu);
         if !any_frame && !(raw.min_mtu..=raw.max_mtu).contains(&self.mtu) {
             return Err(Error::device(
                 spec,
@@ -164,9 +194,13 @@ impl PortBuilder {
         let want_rss = self.rss && self.rx_queues > 1;
         let rss_wish = if want_rss { sys::HOMA_RX_RSS_HASH } else { 0 };
         let want_rx = (sys::HOMA_RX_IPV4_CKSUM & checksum) | sys::HOMA_RX_SCATTER | rss_wish;
-        let want_tx = (sys::HOMA_TX_IPV4_CKSUM & checksum) | sys::HOMA_TX_MULTI_SEGS;
+        let want_tx = (TX_CHECKSUM_OFFLOADS & checksum) | sys::HOMA_TX_MULTI_SEGS;
         let rx_offloads = want_rx & raw.rx_offload_capa;
-        let tx_offloads = want_tx & raw.tx_offload_capa;
+        let mut tx_offloads = want_tx & raw.tx_offload_capa;
+        // Segments get checksums of their own, and come from packets of several buffers.
+        if tx_offloads & TX_SEGMENTATION_OFFLOADS != TX_SEGMENTATION_OFFLOADS {
+            tx_offloads &= !sys::HOMA_TX_TCP_TSO;
+        }
         let lacking = offload_names(want_rx & !rx_offloads, want_tx & !tx_offloads);
         if !lacking.is_empty() {
             log::debug!("port {spec} does not offer {lacking}");
@@ -183,6 +217,12 @@ impl PortBuilder {
                 driver: info.driver.clone(),
                 rx_ipv4_checksum: rx_offloads & sys::HOMA_RX_IPV4_CKSUM != 0,
                 tx_ipv4_checksum: tx_offloads & sys::HOMA_TX_IPV4_CKSUM != 0,
+                tx_tcp_checksum: tx_offloads & sys::HOMA_TX_TCP_CKSUM != 0,
+                tx_tcp_segment_max_bytes: if tx_offloads & sys::HOMA_TX_TCP_TSO != 0 {
+                    info.segment_max_bytes(self.mtu)
+                } else {
+                    [0; 2]
+                },
                 multi_segs,
                 scatter,
                 rss: rss_hf != 0,
@@ -340,14 +380,22 @@ impl PortBuilder {
         }
     }
 
-    fn set_promiscuous(&self, port: &Owned) -> Result<(), Error> {
-        if !self.promiscuous {
+    /// Opens the filter of hardware addresses as far as was asked. Drivers without the notion of one
+    /// receive everything.
+    fn set_filters(&self, port: &Owned) -> Result<(), Error> {
+        let mut promiscuous = self.promiscuous;
+        if self.all_multicast && !promiscuous {
+            // SAFETY: the port is started.
+            let rc = unsafe { sys::rte_eth_allmulticast_enable(port.port_id) };
+            // There are drivers that can only have all frames or those for one station.
+            promiscuous = rc != 0;
+        }
+        if !promiscuous {
             return Ok(());
         }
         // SAFETY: the port is started.
         let rc = unsafe { sys::rte_eth_promiscuous_enable(port.port_id) };
         if rc == -libc::ENOTSUP {
-            // Drivers without the notion of it receive everything.
             return Ok(());
         }
         check(rc, || format!("making port {} promiscuous", port.spec))
@@ -359,7 +407,7 @@ impl PortBuilder {
         let rx = (0..self.rx_queues)
             .map(|id| Some(RxQueue::new(&owned, id, self.pool_of(id).clone(), copy_shared)))
             .collect();
-        let prepare = capabilities.tx_ipv4_checksum;
+        let prepare = capabilities.tx_ipv4_checksum || capabilities.tx_tcp_checksum;
         let segments_max = capabilities.segments_max;
         let tx = (0..self.tx_queues)
             .map(|id| Some(TxQueue::new(&owned, id, segments_max, prepare)))
@@ -380,6 +428,11 @@ const RSS_WANTED: u64 = sys::HOMA_RSS_IPV4
     | sys::HOMA_RSS_IPV6
     | sys::HOMA_RSS_IPV6_OTHER
     | sys::HOMA_RSS_IPV6_TCP;
+
+const TX_CHECKSUM_OFFLOADS: u64 =
+    sys::HOMA_TX_IPV4_CKSUM | sys::HOMA_TX_TCP_CKSUM | sys::HOMA_TX_TCP_TSO;
+/// What a port needs to cut packets of ours into segments.
+const TX_SEGMENTATION_OFFLOADS: u64 = TX_CHECKSUM_OFFLOADS | sys::HOMA_TX_MULTI_SEGS;
 
 struct Plan {
     capabilities: Capabilities,
@@ -477,6 +530,18 @@ impl Port {
             check(rc, || format!("reading the redirection table of port {}", self.owned.spec))?;
         }
         Ok(queues)
+    }
+
+    /// Sets which queue each hash goes to, by its low bits.
+    ///
+    /// # Errors
+    /// When the driver does not take it.
+    pub fn set_redirection_table(&self, queues: &[u16]) -> Result<(), Error> {
+        let entries = u16::try_from(queues.len())
+            .map_err(|_| Error::Config(format!("a redirection table of {}", queues.len())))?;
+        // SAFETY: the array has as many elements as said.
+        let rc = unsafe { sys::homa_port_set_reta(self.owned.port_id, queues.as_ptr(), entries) };
+        check(rc, || format!("setting the redirection table of port {}", self.owned.spec))
     }
 
     /// Stops and closes the port now.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::BufMut;
 use bytes::buf::UninitSlice;
 
-use super::{MbufCache, MbufRef};
+use super::{Mbuf, MbufCache, MbufRef, TcpOffload};
 
 /// Lists kept for the next buffer of several packets.
 const SPARE_LISTS_MAX: usize = 1024;
@@ -126,8 +126,7 @@ impl SegmentedBuf {
         let bytes = (range.end - range.start) as usize;
         let data = self.list()[index].data();
         // Headers stand in front; room reserved and never written stands behind.
-        let planned = (self.capacity - range.start).min(self.segment_bytes) as usize;
-        let skip = data.len() - planned;
+        let skip = data.len() - self.segment_room(index);
         &data[skip..skip + bytes]
     }
 
@@ -168,7 +167,22 @@ impl SegmentedBuf {
         }
     }
 
-    /// A handle of packet `index` with `header_bytes` in front that `fill` writes. In place if nobody
+    /// A window on the part `range` of the bytes of packet `index`. `None` if `cache` runs out of
+    /// packet buffers.
+    pub fn window(&self, index: usize, range: Range<u32>, cache: &mut MbufCache) -> Option<Mbuf> {
+        let packet = self.list().get(index)?;
+        let start = packet.data_len() - self.segment_room(index) + range.start as usize;
+        cache.alloc_indirect(packet, start..start + (range.end - range.start) as usize)
+    }
+
+    /// Bytes behind the headers of packet `index`, written or not.
+    fn segment_room(&self, index: usize) -> usize {
+        let start = index as u32 * self.segment_bytes;
+        (self.capacity - start).min(self.segment_bytes) as usize
+    }
+
+    /// A handle of packet `index` with `header_bytes` in front that `fill` writes, for `offload` by the
+    /// port. In place if nobody
     /// else holds the packet; otherwise (a transmit queue still has it) in a packet of its own that
     /// refers to the bytes of this one. `None` if `cache` runs out of packet buffers.
     #[inline]
@@ -177,6 +191,7 @@ impl SegmentedBuf {
         index: usize,
         header_bytes: usize,
         cache: &mut MbufCache,
+        offload: Option<&TcpOffload>,
         fill: impl FnOnce(&mut [u8]),
     ) -> Option<MbufRef> {
         let range = self.bytes_of(index);
@@ -189,12 +204,18 @@ impl SegmentedBuf {
                 own.trim_front(stale);
             }
             fill(own.prepend(header_bytes)?);
+            if let Some(offload) = offload {
+                own.request_tcp_offload(offload);
+            }
             return Some(packet.clone());
         }
         let stale = packet.data_len() - bytes;
         let window = cache.alloc_indirect(packet, stale..stale + bytes)?;
         let mut head = cache.alloc()?;
         fill(head.append(header_bytes)?);
+        if let Some(offload) = offload {
+            head.request_tcp_offload(offload);
+        }
         head.chain(window).ok()?;
         Some(head.share())
     }

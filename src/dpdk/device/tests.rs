@@ -108,3 +108,23 @@ fn privileges_are_read_from_the_status() {
     assert_eq!(mask & 1 << CAP_NET_ADMIN, 0);
     assert_eq!(effective_capabilities(""), u64::MAX, "unknown: let the driver say");
 }
+
+#[test]
+fn packet_sockets_get_slots_for_large_frames() {
+    let device = |text: &str| text.parse::<DeviceSpec>().expect("a device");
+    assert_eq!(device("af_packet:eth").for_mtu(1500), device("af_packet:eth"));
+    assert_eq!(device("tap:t").for_mtu(9000), device("tap:t"));
+    let own = device("af_packet:eth,framesz=4096");
+    assert_eq!(own.clone().for_mtu(9000), own);
+    assert!(own.has_slots_for(3000) && !own.has_slots_for(4090));
+    for mtu in [1501, 2000, 4000, 9000, 9600] {
+        let DeviceSpec::AfPacket { options, .. } = device("af_packet:eth").for_mtu(mtu) else {
+            panic!("another kind");
+        };
+        let [block, slot] = ["blocksz", "framesz"].map(|name| options[name]);
+        assert!(slot >= u32::from(mtu) + 84, "{slot} for {mtu}");
+        // What the driver compares with the room of the packet buffers.
+        assert!(slot - 32 <= u32::from(mtu) + 576, "{slot} for {mtu}");
+        assert!(block % 4096 == 0 && block % slot == 0 && 512 % (block / slot) == 0, "{block}");
+    }
+}
