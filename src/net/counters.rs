@@ -29,7 +29,13 @@ counters! {
     arp_requests_sent,
     /// ARP replies sent.
     arp_replies_sent,
-    /// Gratuitous ARP requests sent.
+    /// Neighbour Solicitations and Advertisements received, whoever they were for.
+    nd_received,
+    /// Neighbour Solicitations sent, to everybody or to the station last known.
+    nd_solicitations_sent,
+    /// Neighbour Advertisements sent as answers.
+    nd_advertisements_sent,
+    /// Announcements of our addresses sent: gratuitous ARP requests, unsolicited advertisements.
     announcements_sent,
     /// Neighbours that became known.
     neighbors_learned,
@@ -71,6 +77,8 @@ counters! {
     drop_ipv4_malformed,
     /// See [`DropReason::Ipv4Checksum`].
     drop_ipv4_checksum,
+    /// See [`DropReason::Ipv6Malformed`].
+    drop_ipv6_malformed,
     /// See [`DropReason::Fragment`].
     drop_fragment,
     /// See [`DropReason::OtherAddress`].
@@ -85,8 +93,12 @@ counters! {
     drop_arp_malformed,
     /// See [`DropReason::ArpIgnored`].
     drop_arp_ignored,
-    /// See [`DropReason::ArpStaticMismatch`].
-    drop_arp_static_mismatch,
+    /// See [`DropReason::NdMalformed`].
+    drop_nd_malformed,
+    /// See [`DropReason::NdIgnored`].
+    drop_nd_ignored,
+    /// See [`DropReason::StaticMismatch`].
+    drop_static_mismatch,
     /// See [`DropReason::IcmpMalformed`].
     drop_icmp_malformed,
     /// See [`DropReason::IcmpChecksum`].
@@ -110,17 +122,19 @@ pub enum DropReason {
     OwnMac,
     /// The frame belongs to another VLAN.
     OtherVlan,
-    /// Neither IPv4 nor ARP.
+    /// Neither IPv4 nor IPv6 nor ARP.
     UnknownEthertype,
-    /// An IPv4 packet to a broadcast or multicast address, of Ethernet or of IPv4.
+    /// An IP packet to a broadcast or multicast address, of Ethernet or of IP, that is not for us.
     Group,
     /// Version, header length or total length of an IPv4 packet is wrong.
     Ipv4Malformed,
     /// The checksum of an IPv4 header is wrong.
     Ipv4Checksum,
-    /// A fragment of an IPv4 packet.
+    /// Version, payload length or an extension header of an IPv6 packet is wrong.
+    Ipv6Malformed,
+    /// A fragment of an IP packet.
     Fragment,
-    /// An IPv4 packet for another host.
+    /// An IP packet for another host.
     OtherAddress,
     /// The source address cannot be that of another host.
     MartianSource,
@@ -132,8 +146,12 @@ pub enum DropReason {
     ArpMalformed,
     /// ARP between others, or unasked for.
     ArpIgnored,
-    /// ARP that contradicts a static neighbour.
-    ArpStaticMismatch,
+    /// A solicitation or advertisement that fails the checks of RFC 4861 section 7.1.
+    NdMalformed,
+    /// Neighbour Discovery between others, or unasked for.
+    NdIgnored,
+    /// ARP or Neighbour Discovery that contradicts a static neighbour.
+    StaticMismatch,
     /// An ICMP message that is too short, not in one segment, or quotes no packet.
     IcmpMalformed,
     /// The checksum of an ICMP message is wrong.
@@ -158,6 +176,7 @@ impl Counters {
             DropReason::Group => &mut self.drop_group,
             DropReason::Ipv4Malformed => &mut self.drop_ipv4_malformed,
             DropReason::Ipv4Checksum => &mut self.drop_ipv4_checksum,
+            DropReason::Ipv6Malformed => &mut self.drop_ipv6_malformed,
             DropReason::Fragment => &mut self.drop_fragment,
             DropReason::OtherAddress => &mut self.drop_other_address,
             DropReason::MartianSource => &mut self.drop_martian_source,
@@ -165,7 +184,9 @@ impl Counters {
             DropReason::TcpUnmarked => &mut self.drop_tcp_unmarked,
             DropReason::ArpMalformed => &mut self.drop_arp_malformed,
             DropReason::ArpIgnored => &mut self.drop_arp_ignored,
-            DropReason::ArpStaticMismatch => &mut self.drop_arp_static_mismatch,
+            DropReason::NdMalformed => &mut self.drop_nd_malformed,
+            DropReason::NdIgnored => &mut self.drop_nd_ignored,
+            DropReason::StaticMismatch => &mut self.drop_static_mismatch,
             DropReason::IcmpMalformed => &mut self.drop_icmp_malformed,
             DropReason::IcmpChecksum => &mut self.drop_icmp_checksum,
             DropReason::IcmpUnhandled => &mut self.drop_icmp_unhandled,

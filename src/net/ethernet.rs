@@ -1,6 +1,7 @@
 //! Ethernet II headers, untagged or with one 802.1Q tag.
 
 use super::mac::MacAddr;
+use super::{ipv6, ndp};
 
 /// Bytes of an untagged header.
 pub(super) const HEADER_BYTES: usize = 14;
@@ -11,6 +12,7 @@ pub(super) const FRAME_MIN_BYTES: usize = 60;
 
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
 pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
+pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 
 /// The Ethernet header of a received frame.
@@ -55,11 +57,22 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Whether a frame belongs to neighbour discovery (ARP) and so is of interest to every stack that
-/// shares the network port, not only to the one whose queue it arrived on.
+/// Whether a frame belongs to neighbour discovery (ARP, or the messages of RFC 4861 about
+/// neighbours) and so is of interest to every stack that shares the network port, not only to the one
+/// whose queue it arrived on.
 #[inline]
 pub fn is_neighbor_discovery(frame: &[u8]) -> bool {
-    Header::parse(frame).is_some_and(|header| header.ethertype == ETHERTYPE_ARP)
+    const TYPE_AT: usize = ipv6::HEADER_BYTES;
+    Header::parse(frame).is_some_and(|header| match header.ethertype {
+        ETHERTYPE_ARP => true,
+        // None travels behind extension headers.
+        ETHERTYPE_IPV6 => frame.get(header.header_bytes..).is_some_and(|packet| {
+            packet.len() > TYPE_AT
+                && packet[6] == ipv6::NEXT_HEADER_ICMPV6
+                && matches!(packet[TYPE_AT], ndp::SOLICITATION | ndp::ADVERTISEMENT)
+        }),
+        _ => false,
+    })
 }
 
 /// Our end of the link: what we put in the headers we send.

@@ -25,7 +25,7 @@ pub enum NetEvent {
         /// The packet that was not delivered.
         quoted: QuotedPacket,
     },
-    /// Some router says that a Homa packet of ours was too large for the next link (RFC 1191).
+    /// Some router says that a Homa packet of ours was too large for the next link (RFC 1191, RFC 8201).
     MtuHint {
         /// Who says so.
         reporter: IpAddr,
@@ -34,7 +34,7 @@ pub enum NetEvent {
         /// The packet that was too large.
         quoted: QuotedPacket,
     },
-    /// Another station uses our address (RFC 5227). Told at most once in ten seconds.
+    /// Another station uses our address (RFC 5227, RFC 4862). Told at most once in ten seconds.
     AddressConflict {
         /// Our address.
         ip: IpAddr,
@@ -43,7 +43,7 @@ pub enum NetEvent {
     },
 }
 
-/// What an ICMP destination unreachable says cannot be reached (RFC 792, RFC 1812 section 5.2.7.1).
+/// What an ICMP error says cannot be reached (RFC 792, RFC 1812 section 5.2.7.1, RFC 4443).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnreachableCause {
     /// There is no route to the network.
@@ -71,6 +71,8 @@ pub struct QuotedPacket {
     pub dst_port: u16,
     /// The `sender_id` field, if the quotation is long enough to hold it (protocol.md section 3.2).
     pub sender_id: Option<u64>,
+    /// Bytes of the whole IP packet.
+    pub packet_bytes: u32,
 }
 
 /// Events waiting to be polled, at most as many as there was room for at first.

@@ -11,6 +11,8 @@ pub(super) const HEADER_BYTES: usize = 20;
 /// The largest packet the total length field can tell.
 pub(super) const PACKET_MAX_BYTES: usize = 65_535;
 pub(super) const PROTOCOL_ICMP: u8 = 1;
+/// Where the checksum stands.
+pub(super) const CHECKSUM: core::ops::Range<usize> = 10..12;
 
 const DONT_FRAGMENT: [u8; 2] = [0x40, 0x00];
 /// The "more fragments" bit and the fragment offset: both zero in a whole packet.
@@ -97,7 +99,12 @@ pub(super) fn complete(header: &mut [u8; HEADER_BYTES], partial: u32, tos: u8, t
     let sum = checksum::finish(partial + u32::from(tos) + u32::from(total_bytes));
     header[1] = tos;
     header[2..4].copy_from_slice(&total_bytes.to_be_bytes());
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    header[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The partial checksum of the pseudo header without the length (RFC 9293 section 3.1).
+pub(super) fn pseudo_sum(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8) -> u32 {
+    checksum::sum(&src.octets()) + checksum::sum(&dst.octets()) + u32::from(protocol)
 }
 
 /// Our address and the network it is on.
@@ -131,9 +138,20 @@ impl Subnet {
     /// Whether `addr` can be that of one host on the network (RFC 1122 section 3.2.1.3).
     #[inline]
     pub(super) fn is_host(&self, addr: Ipv4Addr) -> bool {
-        let first = addr.octets()[0];
-        first != 0 && first != 127 && !self.is_group(addr)
+        is_host(addr) && self.broadcast != Some(addr)
     }
+
+    /// Whether `addr` names the network itself; networks of one or two addresses have no such name.
+    pub(super) fn is_network(&self, addr: Ipv4Addr) -> bool {
+        self.broadcast.is_some() && addr.to_bits() & !self.mask == 0
+    }
+}
+
+/// Whether `addr` can be that of one host on some network (RFC 1122 section 3.2.1.3).
+#[inline]
+pub(super) fn is_host(addr: Ipv4Addr) -> bool {
+    let first = addr.octets()[0];
+    first != 0 && first != 127 && first < 224
 }
 
 #[cfg(test)]

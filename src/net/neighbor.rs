@@ -1,6 +1,6 @@
 //! The neighbour table: which station has which address, and whether it still answers.
 //!
-//! The states are those of RFC 4861 section 7.3.2, for ARP as well. The table is one sorted list of
+//! The states are those of RFC 4861 section 7.3.2, for both families of addresses. The table is one sorted list of
 //! bounded length; what it decides depends on its inputs alone.
 
 use core::net::IpAddr;
@@ -32,6 +32,20 @@ pub(super) enum Lookup {
     NoAnswer,
     TooManyResolutions,
     TableFull,
+}
+
+/// A station's word that it has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Advert {
+    pub(super) ip: IpAddr,
+    pub(super) mac: MacAddr,
+    /// It makes a new entry if there is none. One that strangers cause never displaces an address
+    /// that we wanted.
+    pub(super) may_learn: bool,
+    /// It shows that our packets get there: an answer to a question of ours.
+    pub(super) is_confirmed: bool,
+    /// It counts more than another station that is known.
+    pub(super) is_override: bool,
 }
 
 /// What became of a station's word that it has an address.
@@ -190,39 +204,57 @@ impl NeighborTable {
         }
     }
 
-    /// Takes note that the station `mac` says it has `ip`. Only with `may_learn` does that make a
-    /// new entry, and one that strangers cause never displaces an address we wanted.
+    /// Takes note of what a station says (RFC 4861 sections 7.2.3 and 7.2.5).
     pub(super) fn heard(
         &mut self,
         now: Nanos,
-        ip: IpAddr,
-        mac: MacAddr,
-        may_learn: bool,
+        advert: Advert,
         act: &mut impl FnMut(Action),
     ) -> Heard {
-        let reachable = self.reachable(now);
+        let Advert { ip, mac, may_learn, is_confirmed, is_override } = advert;
+        let learned = if is_confirmed { self.reachable(now) } else { State::Stale { since: now } };
         let Ok(at) = self.position(ip) else {
-            let learned = may_learn && self.insert(ip, mac, reachable, false).is_some();
-            return if learned { Heard::Learned } else { Heard::Ignored };
+            let is_new = may_learn && self.insert(ip, mac, learned, false).is_some();
+            return if is_new { Heard::Learned } else { Heard::Ignored };
         };
-        let neighbor = &mut self.neighbors[at];
-        let old_mac = neighbor.mac;
-        let heard = match neighbor.state {
+        let Neighbor { mac: old_mac, state, is_wanted, .. } = self.neighbors[at];
+        let heard = match state {
             State::Static if old_mac != mac => return Heard::StaticMismatch,
             State::Static => return Heard::Refreshed,
             State::Incomplete { .. } | State::Failed { .. } => {
                 act(Action::Resolved(ip));
                 Heard::Learned
             }
+            // Perhaps it has moved: whom we know is asked when it is next wanted.
+            State::Reachable { .. } if old_mac != mac && !is_override => {
+                self.change_path(is_wanted);
+                self.set_state(at, State::Stale { since: now });
+                return Heard::Ignored;
+            }
+            _ if old_mac != mac && !is_override => return Heard::Ignored,
             _ if old_mac != mac => Heard::Moved,
-            _ => Heard::Refreshed,
+            _ if is_confirmed => Heard::Refreshed,
+            // Nothing new, and no proof that it is still so.
+            _ => return Heard::Refreshed,
         };
-        neighbor.mac = mac;
-        if heard != Heard::Refreshed && neighbor.is_wanted {
+        self.neighbors[at].mac = mac;
+        if heard != Heard::Refreshed {
+            self.change_path(is_wanted);
+        }
+        self.set_state(at, learned);
+        heard
+    }
+
+    /// Makes known that an answer given out may be wrong now.
+    const fn change_path(&mut self, is_wanted: bool) {
+        if is_wanted {
             self.generation = self.generation.wrapping_add(1);
         }
-        self.set_state(at, reachable);
-        heard
+    }
+
+    /// Makes known that paths are no longer what they were.
+    pub(super) const fn renew_paths(&mut self) {
+        self.change_path(true);
     }
 
     /// Takes note that packets sent to `ip` are answered (RFC 4861 section 7.3.1).
@@ -258,9 +290,7 @@ impl NeighborTable {
         let retry_at = now + Nanos(self.limits.retry_ns);
         match state {
             State::Reachable { .. } => {
-                if is_wanted {
-                    self.generation = self.generation.wrapping_add(1);
-                }
+                self.change_path(is_wanted);
                 self.set_state(at, State::Stale { since: now });
             }
             State::Incomplete { sent, .. } if sent < self.limits.tries => {
@@ -268,7 +298,7 @@ impl NeighborTable {
                 act(Action::Solicit { ip, to: None });
             }
             State::Incomplete { .. } => {
-                self.generation = self.generation.wrapping_add(1);
+                self.change_path(true);
                 let until = now + Nanos(self.limits.failed_ns);
                 self.set_state(at, State::Failed { until });
                 act(Action::Failed(ip));
@@ -278,7 +308,7 @@ impl NeighborTable {
                 act(Action::Solicit { ip, to: Some(mac) });
             }
             State::Probe { .. } => {
-                self.generation = self.generation.wrapping_add(1);
+                self.change_path(true);
                 self.start_resolution(now, at, act);
             }
             State::Static | State::Stale { .. } | State::Failed { .. } => {}

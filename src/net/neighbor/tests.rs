@@ -44,7 +44,11 @@ impl Bench {
     }
 
     fn heard(&mut self, ip: IpAddr, mac: MacAddr, may_learn: bool) -> Heard {
-        self.table.heard(self.now, ip, mac, may_learn, &mut |action| self.actions.push(action))
+        self.hears(Advert { ip, mac, may_learn, is_confirmed: true, is_override: true })
+    }
+
+    fn hears(&mut self, advert: Advert) -> Heard {
+        self.table.heard(self.now, advert, &mut |action| self.actions.push(action))
     }
 
     /// Moves to the next time that something is due, past the times at which nothing is any more,

@@ -1,6 +1,9 @@
 use super::*;
-use crate::net::checksum;
-use crate::net::{QuotedPacket, UnreachableCause};
+use crate::net::outbox::FRAME_MAX_BYTES;
+use crate::net::{InterfaceAddr, UnreachableCause, arp, checksum};
+
+mod ipv6;
+
 use proptest::prelude::*;
 
 const MAC: MacAddr = MacAddr([2, 0x77, 0, 0, 0, 2]);
@@ -13,7 +16,12 @@ const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 const START: Nanos = Nanos::from_secs(50);
 
 fn config() -> Config {
-    Config { mac: MAC, ipv4: IP, announce: false, ..Config::default() }
+    Config {
+        mac: MAC,
+        addresses: vec![InterfaceAddr::new(IP, 24)],
+        announce: false,
+        ..Config::default()
+    }
 }
 
 fn stack_with(change: impl FnOnce(&mut Config)) -> Stack {
@@ -176,7 +184,7 @@ fn bad_frames_row_by_row() {
     let rows: [(usize, u8, DropReason); 17] = [
         (5, 9, DropReason::OtherMac),
         (0, 0x03, DropReason::Group),
-        (12, 0x86, DropReason::UnknownEthertype),
+        (12, 0x88, DropReason::UnknownEthertype),
         (13, 0x06, DropReason::ArpMalformed),
         (14, 0x65, DropReason::Ipv4Malformed),
         (14, 0x43, DropReason::Ipv4Malformed),
@@ -395,7 +403,7 @@ fn an_old_neighbor_is_asked_directly_and_a_moved_one_renews_paths() {
 
 #[test]
 fn confirmed_neighbors_are_not_asked() {
-    let mut stack = stack_with(|c| c.gateway = Some(GATEWAY));
+    let mut stack = stack_with(|c| c.gateways = vec![GATEWAY.into()]);
     receive(&mut stack, &request(GATEWAY, PEER_MAC, IP));
     ready(stack.path(START, FAR.into()));
     frames(&mut stack);
@@ -410,7 +418,7 @@ fn confirmed_neighbors_are_not_asked() {
 
 #[test]
 fn far_destinations_go_through_the_gateway() {
-    let mut stack = stack_with(|c| c.gateway = Some(GATEWAY));
+    let mut stack = stack_with(|c| c.gateways = vec![GATEWAY.into()]);
     assert!(matches!(stack.path(START, FAR.into()), PathState::Resolving));
     assert_eq!(frames(&mut stack)[0][38..42], GATEWAY.octets());
     receive(&mut stack, &reply(GATEWAY, OTHER_MAC));
@@ -433,7 +441,7 @@ fn destinations_that_cannot_be_sent_to() {
         (Ipv4Addr::new(10, 77, 0, 255).into(), UnreachableReason::NotUnicast),
         (Ipv4Addr::new(239, 1, 1, 1).into(), UnreachableReason::NotUnicast),
         (Ipv4Addr::LOCALHOST.into(), UnreachableReason::NotUnicast),
-        ("fd77::3".parse().unwrap(), UnreachableReason::NoIpv6),
+        ("fd77::3".parse().unwrap(), UnreachableReason::NoAddress),
         (FAR.to_ipv6_mapped().into(), UnreachableReason::NoRoute),
     ] {
         assert_eq!(unreachable(stack.path(START, dst)), reason, "{dst}");
@@ -451,7 +459,7 @@ fn static_neighbors_need_no_resolution() {
     assert_eq!(ready(stack.path(START, PEER.into())).dst_mac(), PEER_MAC);
     assert_eq!(ready(stack.path(START, FAR.into())).dst_mac(), OTHER_MAC);
     let received = receive(&mut stack, &reply(PEER, OTHER_MAC));
-    assert_eq!(received, Received::Dropped(DropReason::ArpStaticMismatch));
+    assert_eq!(received, Received::Dropped(DropReason::StaticMismatch));
     assert_eq!(ready(stack.path(START, PEER.into())).dst_mac(), PEER_MAC);
     assert_eq!((frames(&mut stack), stack.next_deadline()), (vec![], None));
 }
@@ -615,7 +623,7 @@ fn what_must_not_be_answered_is_not() {
 fn a_port_unreachable_becomes_an_event() {
     let mut stack = stack_with(|c| {
         c.mac = PEER_MAC;
-        c.ipv4 = PEER;
+        c.addresses = vec![InterfaceAddr::new(PEER, 24)];
     });
     assert_eq!(receive(&mut stack, &linux_port_unreachable()), Received::Consumed);
     let quoted = QuotedPacket {
@@ -624,6 +632,7 @@ fn a_port_unreachable_becomes_an_event() {
         src_port: 0x8011,
         dst_port: 0x1387,
         sender_id: Some(0x74),
+        packet_bytes: 57,
     };
     let cause = UnreachableCause::Port;
     let event = NetEvent::PeerUnreachable { reporter: IP.into(), cause, code: 3, quoted };
@@ -632,7 +641,7 @@ fn a_port_unreachable_becomes_an_event() {
     // The same message to a host that did not send the quoted packet.
     let mut other = stack_with(|c| {
         c.mac = PEER_MAC;
-        c.ipv4 = PEER;
+        c.addresses = vec![InterfaceAddr::new(PEER, 24)];
     });
     let mut forged = linux_port_unreachable()[34..].to_vec();
     forged[8 + 15] = 9;
@@ -662,6 +671,7 @@ fn an_mtu_hint_becomes_an_event_if_it_can_be_true() {
         src_port: 0x5555,
         dst_port: 0x5555,
         sender_id: None,
+        packet_bytes: 1500,
     };
     let event = NetEvent::MtuHint { reporter: GATEWAY.into(), mtu_bytes: 1400, quoted };
     assert_eq!(events(&mut stack), [event]);
@@ -687,8 +697,9 @@ fn full_queues_lose_and_count() {
 
 #[test]
 fn a_wrong_configuration_makes_no_stack() {
-    let error = Stack::new(Config { prefix_len: 40, ..config() }).unwrap_err();
-    assert_eq!(error, ConfigError::PrefixLen(40));
+    let address = InterfaceAddr::new(IP, 40);
+    let error = Stack::new(Config { addresses: vec![address], ..config() }).unwrap_err();
+    assert_eq!(error, ConfigError::PrefixLen(address));
 }
 
 /// Bytes that get far: a frame of one of the known kinds, changed in a few places and cut.
@@ -724,7 +735,7 @@ proptest! {
         more_bytes in 0_usize..2_000,
         ms in 0_u64..5_000,
     ) {
-        let mut stack = stack_with(|c| c.gateway = Some(GATEWAY));
+        let mut stack = stack_with(|c| c.gateways = vec![GATEWAY.into()]);
         let mut addressed = noise.clone();
         addressed.splice(..addressed.len().min(6), MAC.0);
         for frame in [noise, addressed, near] {
@@ -754,12 +765,12 @@ proptest! {
     ) {
         let mut sender = stack_with(|c| {
             c.vlan = vlan;
-            c.vlan_pcp_from_priority = vlan_pcp_from_priority;
+            c.vlan_pcp_from_priority = vlan.is_some() && vlan_pcp_from_priority;
             c.static_neighbors = vec![(PEER.into(), PEER_MAC)];
         });
         let mut receiver = stack_with(|c| {
             c.mac = PEER_MAC;
-            c.ipv4 = PEER;
+            c.addresses = vec![InterfaceAddr::new(PEER, 24)];
             c.vlan = vlan;
         });
         let path = ready(sender.path(START, PEER.into()));
