@@ -13,7 +13,10 @@
 
 pub mod load;
 pub mod net;
+#[cfg(feature = "cli")]
+pub mod report;
 pub mod sim;
+mod sync;
 pub mod time;
 pub mod transport;
 pub mod wire;

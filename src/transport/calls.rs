@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use crate::time::Nanos;
 use crate::wire::{Body, HomaPort, Packet, RpcId};
 
-use super::buffers::{OutMessage, Payload};
+use super::buffers::{OutMessage, Payload, TxSink};
 use super::event::{Refused, RefusedReason, RpcError, RpcHandle};
 use super::metrics::Probe;
+use super::mutation::Mutation;
 use super::rpc::{Outbound, Rpc, State};
-use super::tombstones::Name;
+use super::slab::Handle;
+use super::tombstones::Place;
 use super::{PLACE_SHIFT, SEQUENCE_MASK, SHARD_SHIFT, Transport};
 
 impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
@@ -23,10 +25,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.ports.open_any()
     }
 
+    /// Opens `port` for calls. False if it is open already, or 0.
+    pub fn open_call_port(&mut self, port: HomaPort) -> bool {
+        self.ports.open(port, false)
+    }
+
     /// Closes `port` and ends its RPCs: those started here fail with [`RpcError::PortClosed`], and
     /// their servers are told.
     pub fn close_port(&mut self, now: Nanos, port: HomaPort) {
-        if !self.ports.close(port) {
+        if !self.ports.close(port) || Mutation::LeavePortOpen.is_on() {
             return;
         }
         for index in 0..self.rpcs.bound() {
@@ -48,6 +55,38 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         message: M,
         cookie: u64,
     ) -> Result<(RpcHandle, RpcId), Refused<M>> {
+        let (handle, id) = self.start_call(now, port, dst, dst_port, message, cookie)?;
+        self.start_sending(handle);
+        Ok((RpcHandle(handle), id))
+    }
+
+    /// As [`Transport::call`]; but a request of one packet goes to `sink` at once if it would be the
+    /// next to go anyway, which spares it the queue.
+    #[expect(clippy::too_many_arguments, reason = "those of `call`, and where packets go")]
+    pub fn call_through(
+        &mut self,
+        now: Nanos,
+        port: HomaPort,
+        dst: IpAddr,
+        dst_port: HomaPort,
+        message: M,
+        cookie: u64,
+        sink: &mut impl TxSink<M>,
+    ) -> Result<(RpcHandle, RpcId), Refused<M>> {
+        let (handle, id) = self.start_call(now, port, dst, dst_port, message, cookie)?;
+        self.send_or_queue(now, handle, sink);
+        Ok((RpcHandle(handle), id))
+    }
+
+    fn start_call(
+        &mut self,
+        now: Nanos,
+        port: HomaPort,
+        dst: IpAddr,
+        dst_port: HomaPort,
+        message: M,
+        cookie: u64,
+    ) -> Result<(Handle, RpcId), Refused<M>> {
         let (id, peer, message) = match self.admit_call(now, port, dst, message) {
             Ok(admitted) => admitted,
             Err(refused) => {
@@ -55,8 +94,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 return Err(refused);
             }
         };
-        let outbound = Outbound::new(message, self.config.unsched_bytes, now);
-        self.outgoing_bytes += u64::from(outbound.length);
+        let mut outbound = Outbound::new(message, self.unsched_limit(peer), now);
+        let incast_rpcs_min = self.config.incast_rpcs_min;
+        outbound.incast = incast_rpcs_min > 0 && self.client_count >= incast_rpcs_min;
+        self.request_bytes += u64::from(outbound.length);
         self.metrics.message_bytes_started += u64::from(outbound.length);
         let quiet_since = self.timer_time(now);
         let next_probe = quiet_since + Nanos(self.config.resend_after_ns);
@@ -72,14 +113,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             quiet_since,
             next_probe,
             need_acks: 0,
+            incast: false,
             hash: 0,
-            name: Name::default(),
+            tombstone: Place::default(),
         };
         // `admit_call` has seen that there is room, so this is never refused.
         let handle = self.insert_rpc(now, rpc).expect("room for one more RPC");
         self.wheel.arm(handle.index, next_probe);
-        self.start_sending(handle);
-        Ok((RpcHandle(handle), id))
+        Ok((handle, id))
     }
 
     fn admit_call(
@@ -96,7 +137,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         } else if self.ledger.retained() > self.retained_full() {
             Some(RefusedReason::ReceiveBuffersLow)
         } else {
-            self.refuse_message(&message)
+            self.refuse_message(&message, self.request_bytes)
         };
         if let Some(reason) = reason {
             return Err(Refused { reason, message });
@@ -110,11 +151,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    fn refuse_message(&self, message: &M) -> Option<RefusedReason> {
+    fn refuse_message(&self, message: &M, held_bytes: u64) -> Option<RefusedReason> {
         let length = message.len();
         if length == 0 || length > self.config.message_max_bytes {
             Some(RefusedReason::BadLength(length))
-        } else if self.outgoing_bytes >= self.config.outgoing_max_bytes {
+        } else if held_bytes >= self.config.outgoing_max_bytes {
             Some(RefusedReason::TooManyOutgoingBytes)
         } else {
             None
@@ -136,24 +177,50 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Answers a request. A message for an RPC that has ended comes back as refused; that is normal
     /// when the client has given up.
     pub fn reply(&mut self, now: Nanos, rpc: RpcHandle, message: M) -> Result<(), Refused<M>> {
-        if let Some(reason) = self.refuse_message(&message) {
+        self.start_reply(now, rpc, message)?;
+        self.start_sending(rpc.0);
+        Ok(())
+    }
+
+    /// As [`Transport::reply`]; but a response of one packet goes to `sink` at once if it would be the
+    /// next to go anyway, which spares it the queue.
+    pub fn reply_through(
+        &mut self,
+        now: Nanos,
+        rpc: RpcHandle,
+        message: M,
+        sink: &mut impl TxSink<M>,
+    ) -> Result<(), Refused<M>> {
+        self.start_reply(now, rpc, message)?;
+        self.send_or_queue(now, rpc.0, sink);
+        Ok(())
+    }
+
+    fn start_reply(&mut self, now: Nanos, rpc: RpcHandle, message: M) -> Result<(), Refused<M>> {
+        if let Some(reason) = self.refuse_message(&message, self.response_bytes) {
             return Err(Refused { reason, message });
         }
-        let in_service = self.rpcs.resolve(rpc.0).and_then(|index| self.rpcs.get_mut(index));
+        let in_service = self.rpcs.resolve(rpc.0).and_then(|index| self.rpcs.get(index));
         let Some(entry) = in_service.filter(|rpc| rpc.state == State::ServerInService) else {
             return Err(Refused { reason: RefusedReason::NotInService, message });
         };
-        let outbound = Outbound::new(message, self.config.unsched_bytes, now);
-        self.outgoing_bytes += u64::from(outbound.length);
+        let outbound = if entry.incast && message.len() > self.config.incast_unsched_bytes {
+            self.metrics.responses_announced += 1;
+            Outbound::announced(message, now)
+        } else {
+            Outbound::new(message, self.unsched_limit(entry.peer), now)
+        };
+        let Some(entry) = self.rpcs.get_mut(rpc.0.index) else { return Ok(()) };
+        self.response_bytes += u64::from(outbound.length);
         self.metrics.message_bytes_started += u64::from(outbound.length);
         self.metrics.server_responses += 1;
         entry.outbound = Some(outbound);
         entry.state = State::ServerOutgoing;
         entry.quiet_since = Nanos(now.0.saturating_sub(self.stalled_ns));
         entry.need_acks = 0;
-        let deadline = entry.quiet_since + Nanos(self.config.response_keep_ns);
+        let look_ns = self.config.timeout_ns.min(self.config.response_keep_ns);
+        let deadline = entry.quiet_since + Nanos(look_ns);
         self.wheel.arm(rpc.0.index, deadline);
-        self.start_sending(rpc.0);
         Ok(())
     }
 

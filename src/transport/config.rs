@@ -9,13 +9,22 @@ use super::RPCS_MAX;
 
 /// Everything that can be set. Build it with `Config { .., ..Config::default() }`; [`Config::validate`]
 /// is called by [`Transport::new`](super::Transport::new). Immutable afterwards.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Longest message taken or accepted, in bytes. Linux Homa takes 1,000,000 (protocol.md section
     /// 1.1); more only makes sense where all hosts agree, as in a simulation.
     pub message_max_bytes: u32,
     /// Bytes of a message that are sent without waiting for a grant.
     pub unsched_bytes: u32,
+    /// Send no more of a message without a grant than the link carries in a round trip to its peer, as
+    /// far as that is known; `unsched_bytes` remains the most.
+    pub unsched_by_rtt: bool,
+    /// RPCs of ours outstanding from which on requests ask for long responses to wait for their grants
+    /// (SIGCOMM 2018, section 3.6); 0 for never. Servers of Linux Homa do not look at it.
+    pub incast_rpcs_min: usize,
+    /// A response longer than this that a request asked to wait is announced by a packet without
+    /// payload and sent as it is granted.
+    pub incast_unsched_bytes: u32,
     /// Bytes that may be granted and unreceived per message; 0 divides `incoming_max_bytes` among
     /// the active messages (protocol.md section 11.1).
     pub window_bytes: u32,
@@ -32,6 +41,11 @@ pub struct Config {
     pub grant_fifo_bytes: u32,
     /// Count all announced bytes against the budget, also those of messages that need no grants.
     pub budget_unscheduled: bool,
+    /// Which message is first, in sending and in granting.
+    pub order: Order,
+    /// The order of grants follows what messages have left. Off, it stays as it was when they first
+    /// needed grants, as in Linux.
+    pub live_srpt: bool,
 
     /// Speed of the link, in bits per second: paces sending (with `pacing`) and the FIFO share.
     pub link_bps: u64,
@@ -77,7 +91,9 @@ pub struct Config {
     pub resends_per_rpc_max: u32,
     /// RESENDs and NEED_ACKs per peer and millisecond.
     pub probes_per_peer_ms_max: u32,
-    /// How long an ended server RPC is remembered, in nanoseconds (0: not at all).
+    /// How long an ended server RPC is remembered, in nanoseconds (0: not at all) of time that the shard
+    /// runs. No copy of a request that comes in this time is executed again. Clients try for their
+    /// `timeout_ns`: twice that leaves as much for what is held up in the network.
     pub tombstone_keep_ns: u64,
     /// Runs of up to 32 neighbouring ids that can be remembered.
     pub tombstones_max: usize,
@@ -103,7 +119,7 @@ pub struct Config {
     pub control_packets_max: usize,
     /// Ranges waiting to be sent again.
     pub retransmits_max: usize,
-    /// Bytes of messages held for sending and sending again.
+    /// Bytes of requests held for sending and sending again, and as many of responses.
     pub outgoing_max_bytes: u64,
     /// Packet buffers held by received messages, complete or not, in the transport or in the
     /// application.
@@ -117,11 +133,42 @@ pub struct Config {
     pub seed: u64,
 }
 
+/// What decides which of two messages is first. The older one is, where this is equal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "cli", serde(rename_all = "kebab-case"))]
+pub enum Order {
+    /// Fewest bytes left (SRPT), as Linux does. Best for the mean time of a message.
+    #[default]
+    BytesLeft,
+    /// Shortest message. The last part of a long message does not delay shorter ones, which lowers
+    /// their highest slowdowns.
+    Length,
+    /// Smallest product of bytes left and length, between the two: best for the mean slowdown on a
+    /// single link.
+    Product,
+}
+
+impl Order {
+    /// The value that is compared.
+    #[inline]
+    pub(super) fn key_bytes(self, left: u32, length: u32) -> u32 {
+        match self {
+            Self::BytesLeft => left,
+            Self::Length => length,
+            Self::Product => (u64::from(left) * u64::from(length)).isqrt() as u32,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             message_max_bytes: MAX_MESSAGE_LENGTH,
             unsched_bytes: 40_000,
+            unsched_by_rtt: false,
+            incast_rpcs_min: 32,
+            incast_unsched_bytes: 400,
             window_bytes: 0,
             incoming_max_bytes: 400_000,
             overcommit_max: 8,
@@ -129,6 +176,8 @@ impl Default for Config {
             grant_fifo_permille: 50,
             grant_fifo_bytes: 50_000,
             budget_unscheduled: true,
+            order: Order::BytesLeft,
+            live_srpt: true,
             link_bps: 25_000_000_000,
             pacing: true,
             backlog_max_ns: 5_000,
@@ -172,11 +221,13 @@ impl Default for Config {
 
 impl Config {
     /// The settings under which packet counts and times are those of Linux Homa: one grant per batch,
-    /// no early packet, no fast gap recovery, acks only on DATA, NEED_ACK at a fixed distance.
+    /// no early packet, no incast control, no fast gap recovery, acks only on DATA, NEED_ACK at a fixed distance.
     pub fn to_the_letter() -> Self {
         Self {
             grant_min_bytes: 0,
             budget_unscheduled: false,
+            incast_rpcs_min: 0,
+            live_srpt: false,
             early_packet: false,
             gap_recovery_ns: 0,
             ack_delay_ns: u64::MAX,

@@ -32,6 +32,8 @@ const MEDIUM_BYTES: u32 = 1_024;
 const MEDIUM_END: u32 = 131_072;
 const MEDIUM_CLASSES: usize = ((MEDIUM_END - SMALL_END) / MEDIUM_BYTES) as usize;
 const CLASSES: usize = SMALL_CLASSES + MEDIUM_CLASSES;
+/// Numbers that say which sizes were counted: bytes per class, large messages, their bytes, messages.
+pub(super) const HISTOGRAM: usize = CLASSES + 3;
 /// Messages between two computations.
 const MESSAGES_MIN: u64 = 10_000;
 /// Cutoff of the levels that take everything.
@@ -114,6 +116,36 @@ impl Cutoffs {
         }
     }
 
+    /// The sizes counted since the last time, which are forgotten here.
+    pub(super) fn take_sizes(&mut self) -> [u64; HISTOGRAM] {
+        let mut sizes = [0; HISTOGRAM];
+        sizes[..CLASSES].copy_from_slice(&self.classes[..]);
+        sizes[CLASSES..].copy_from_slice(&[self.large_messages, self.large_bytes, self.messages]);
+        self.forget_sizes();
+        sizes
+    }
+
+    /// Counts sizes that others have seen.
+    pub(super) fn add_sizes(&mut self, sizes: &[u64; HISTOGRAM]) {
+        for (mine, theirs) in self.classes.iter_mut().zip(sizes) {
+            *mine += theirs;
+        }
+        self.large_messages += sizes[CLASSES];
+        self.large_bytes += sizes[CLASSES + 1];
+        self.messages += sizes[CLASSES + 2];
+    }
+
+    fn forget_sizes(&mut self) {
+        self.classes.fill(0);
+        (self.messages, self.large_messages, self.large_bytes) = (0, 0, 0);
+    }
+
+    /// Takes over the cutoffs that another shard of this host has told peers about.
+    pub(super) fn adopt(&mut self, cutoffs: [u32; NUM_PRIORITIES], version: u16) {
+        self.install(cutoffs);
+        self.version = version;
+    }
+
     /// Bounds (exclusive lower, inclusive upper) of a class.
     fn bounds(class: usize) -> (u32, u32) {
         if class < SMALL_CLASSES {
@@ -151,8 +183,7 @@ impl Cutoffs {
             .map(|(&new, old)| (new - old).abs() / new.max(old).max(1.0))
             .sum();
         let computed = (moved >= 1.0).then(|| self.compute());
-        self.classes.fill(0);
-        (self.messages, self.large_messages, self.large_bytes) = (0, 0, 0);
+        self.forget_sizes();
         if let Some(cutoffs) = computed {
             self.deciles = deciles;
             self.set(cutoffs);

@@ -11,6 +11,7 @@ use super::buffers::{OutMessage, Payload};
 use super::config::Config;
 use super::heap::{BEST_MAX, Entry, Heap, Key, Positions};
 use super::metrics::Probe;
+use super::mutation::Mutation;
 use super::peer::Peers;
 
 /// The order of grantable messages, and the budget. A message is in the heap of its peer while
@@ -30,6 +31,7 @@ pub(super) struct Grants {
     held_back: bool,
     next_fifo: Nanos,
     fifo_interval: Option<Nanos>,
+    live_srpt: bool,
 }
 
 impl Grants {
@@ -46,6 +48,7 @@ impl Grants {
             held_back: false,
             next_fifo: Nanos::ZERO,
             fifo_interval: Self::fifo_interval(config),
+            live_srpt: config.live_srpt,
         }
     }
 
@@ -61,6 +64,11 @@ impl Grants {
         self.incoming_bytes
     }
 
+    /// When the oldest message that needs grants began.
+    pub(super) fn oldest_age(&self) -> Option<Nanos> {
+        self.by_age.peek().map(|entry| Nanos(entry.key.age_ns))
+    }
+
     /// Messages that need grants.
     pub(super) fn grantable(&self) -> usize {
         self.by_age.len()
@@ -70,9 +78,13 @@ impl Grants {
     #[inline]
     pub(super) fn adjust(&mut self, before: u32, after: u32) {
         if before != after {
-            self.incoming_bytes = self.incoming_bytes + u64::from(after) - u64::from(before);
+            self.account(before, after);
             self.dirty = true;
         }
+    }
+
+    fn account(&mut self, before: u32, after: u32) {
+        self.incoming_bytes = self.incoming_bytes + u64::from(after) - u64::from(before);
     }
 
     /// Enters a message that needs grants, or moves it to where its bytes remaining put it.
@@ -81,9 +93,17 @@ impl Grants {
         if !self.age_places.contains(index) {
             let age = Key { bytes: 0, age_ns: key.age_ns };
             self.by_age.set(index, age, &mut self.age_places);
+        } else if !self.live_srpt {
+            self.dirty = true;
+            return;
         }
         entry.grantable.set(index, key, &mut self.message_places);
         self.refresh_peer(peers, peer);
+    }
+
+    /// Has the next decision look at all messages again.
+    pub(super) fn reconsider(&mut self) {
+        self.dirty = true;
     }
 
     /// Takes a message out: fully granted, or gone.
@@ -114,7 +134,7 @@ impl Grants {
     }
 
     /// The up to `degree` messages that may be granted to, best first.
-    fn active(&self, peers: &Peers, degree: usize) -> ([Entry; BEST_MAX], usize) {
+    pub(super) fn active(&self, peers: &Peers, degree: usize) -> ([Entry; BEST_MAX], usize) {
         let mut best_peers = [Entry::NONE; BEST_MAX];
         let peer_count = self.peers.best(&mut best_peers, degree);
         let mut active = [Entry::NONE; BEST_MAX];
@@ -156,6 +176,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             // The application has dropped messages.
             self.grants.dirty = true;
         }
+        if self.share.as_ref().is_some_and(|share| share.is_look_due(now)) {
+            self.grants.dirty = true;
+        }
+        let changed = self.grants.dirty;
         // A message that is fully granted makes room for the next one; more than that is rare.
         for _ in 0..DECISIONS_MAX {
             if !self.grants.dirty {
@@ -165,6 +189,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.grant_active(now);
         }
         self.grant_oldest(now);
+        if changed && self.share.is_some() {
+            self.tell_grants();
+        }
     }
 
     fn grant_active(&mut self, now: Nanos) {
@@ -174,12 +201,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             // Finish what is there before more comes in.
             degree = 1;
         }
-        let budget = u64::from(self.config.incoming_max_bytes);
-        let reserve = if self.grants.by_age.len() > 1 && self.grants.fifo_interval.is_some() {
+        let times = if Mutation::GrantPastBudget.is_on() { 2 } else { 1 };
+        let budget = times * u64::from(self.config.incoming_max_bytes);
+        let reserve = if self.shares_with_oldest() && self.grants.fifo_interval.is_some() {
             u64::from(self.config.grant_fifo_bytes).min(budget / 4)
         } else {
             0
         };
+        if self.share.is_some() {
+            return self.grant_sharing(now, degree, reserve);
+        }
         let (active, count) = self.grants.active(&self.peers, degree);
         let window = match self.config.window_bytes {
             0 => self.config.incoming_max_bytes / (count as u32 + 1),
@@ -193,10 +224,12 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             let Some(inbound) = self.inbound(entry.index) else { continue };
             let length = inbound.reassembly.length();
-            let target = (inbound.reassembly.received() + window).min(length);
+            let received = inbound.reassembly.received();
+            let target = (received + window).min(length);
             let want = target.saturating_sub(inbound.granted);
-            let room = u32::try_from(room).unwrap_or(u32::MAX);
-            let bytes = want.min(room);
+            // To allow what has come beyond the last grant costs nothing.
+            let come = u64::from(received.saturating_sub(inbound.granted));
+            let bytes = want.min(u32::try_from(room + come).unwrap_or(u32::MAX));
             let last = inbound.granted + bytes == length;
             if bytes == 0 || bytes < self.config.grant_min_bytes && !last {
                 continue;
@@ -214,13 +247,17 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return;
         }
         // A lone message gets all it can use without this.
-        if self.grants.by_age.len() < 2 {
+        if !self.shares_with_oldest() {
             return;
         }
         let Some(oldest) = self.grants.by_age.peek() else { return };
         self.grants.next_fifo = now + interval;
-        let budget = u64::from(self.config.incoming_max_bytes);
-        let room = budget.saturating_sub(self.grants.incoming_bytes);
+        let room = if self.share.is_some() {
+            u64::from(self.oldest_room_sharing(Nanos(oldest.key.age_ns)))
+        } else {
+            let budget = u64::from(self.config.incoming_max_bytes);
+            budget.saturating_sub(self.grants.incoming_bytes)
+        };
         let Some(inbound) = self.inbound(oldest.index) else { return };
         let increment = self.config.grant_fifo_bytes;
         if inbound.incoming() >= 2 * increment {
@@ -235,13 +272,25 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    /// When a FIFO grant may be due.
-    pub(super) fn next_fifo_grant(&self) -> Option<Nanos> {
-        (self.grants.fifo_interval.is_some() && self.grants.by_age.len() > 1)
-            .then_some(self.grants.next_fifo)
+    /// Whether there are messages that want grants besides the oldest, in this shard or another.
+    fn shares_with_oldest(&self) -> bool {
+        match self.grants.by_age.len() {
+            0 => false,
+            1 => self.share.as_ref().is_some_and(|share| share.others_want_grants()),
+            _ => true,
+        }
     }
 
-    fn grant(&mut self, _now: Nanos, index: u32, bytes: u32, priority: u8) {
+    /// When grants may be due without a packet: that of the oldest message, or because other shards may
+    /// let us go on.
+    pub(super) fn next_grant_look(&self) -> Option<Nanos> {
+        let has_share = self.grants.fifo_interval.is_some() && self.shares_with_oldest();
+        let fifo = has_share.then_some(self.grants.next_fifo);
+        let look = self.share.as_ref().and_then(|share| share.next_look());
+        fifo.into_iter().chain(look).min()
+    }
+
+    pub(super) fn grant(&mut self, _now: Nanos, index: u32, bytes: u32, priority: u8) {
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
         let (header, peer) = (rpc.header(), rpc.peer);
         let Some(inbound) = rpc.inbound.as_mut() else { return };
@@ -252,7 +301,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         inbound.budgeted = counted.min(inbound.granted);
         let (offset, after) = (inbound.granted, inbound.incoming());
         let done = !inbound.needs_grants();
-        self.grants.adjust(before, after);
+        // What was granted leaves nothing to decide anew, unless it makes room for the next message.
+        self.grants.account(before, after);
         if done {
             self.grants.remove(&mut self.peers, peer, index);
         }
@@ -266,7 +316,7 @@ const DECISIONS_MAX: usize = 3;
 
 /// The lowest levels that suffice for `count` messages, so that the upper ones are free for a
 /// better message that may appear (protocol.md section 11.4).
-fn scheduled_priority(sched_max: u8, rank: usize, count: usize) -> u8 {
+pub(super) fn scheduled_priority(sched_max: u8, rank: usize, count: usize) -> u8 {
     let max = usize::from(sched_max);
     let unused = (max + 1).saturating_sub(count);
     max.saturating_sub(rank + unused) as u8

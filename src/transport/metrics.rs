@@ -57,6 +57,8 @@ metrics! {
     server_requests,
     /// Responses that the application gave.
     server_responses,
+    /// Of these: announced only, because the client has many RPCs outstanding.
+    responses_announced,
     /// Server RPCs ended by an ack.
     server_acked,
     /// Server RPCs given up: peer silent, or response never acknowledged.

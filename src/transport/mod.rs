@@ -9,12 +9,13 @@
 //! |---|---|
 //! | `receive` | what every packet does in every state |
 //! | `calls` | the application's verbs: call, reply, abort, ports |
-//! | `timers` | silence, RESEND, NEED_ACK, giving up |
+//! | `timers`, `stalls` | silence, RESEND, NEED_ACK, giving up |
 //! | `grants` | who may send how much to us |
 //! | `transmit`, `pacer` | what we send, in what order, how fast |
 //! | `reassembly`, `message` | received bytes |
 //! | `cutoffs` | priorities of unscheduled packets |
 //! | `peer`, `ports`, `rpc`, `tombstones` | tables and their entries |
+//! | `sharing` | what the shards of one host share |
 //! | `slab`, `index`, `heap`, `wheel`, `hash` | the structures below them |
 #![forbid(unsafe_code)]
 
@@ -29,13 +30,16 @@ mod heap;
 mod index;
 mod message;
 mod metrics;
+pub(crate) mod mutation;
 mod pacer;
 mod peer;
 mod ports;
 mod reassembly;
 mod receive;
 mod rpc;
+mod sharing;
 mod slab;
+mod stalls;
 mod timers;
 mod tombstones;
 mod transmit;
@@ -48,15 +52,19 @@ mod tests;
 
 use core::fmt;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub use buffers::{OutMessage, Payload, PeerRef, TxSink};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Order};
 pub use event::{Event, Refused, RefusedReason, RpcError, RpcHandle};
 pub use message::{Message, Reader};
 pub use metrics::{Metrics, Probe};
 pub use receive::Outcome;
+pub use sharing::{HostShare, MissedAck, SHARDS_MAX};
 pub use timers::Unreachable;
+pub use transmit::SendOrder;
 
 use crate::time::Nanos;
 use crate::wire::{HomaPort, NUM_PRIORITIES, RpcId};
@@ -65,16 +73,21 @@ use grants::Grants;
 use hash::Seed;
 use index::Index;
 use message::Ledger;
+use mutation::Mutation;
 use peer::Peers;
 use ports::Ports;
 use rpc::{Inbound, Rpc, State};
+use sharing::Share;
 use slab::{Handle, Slab};
+use stalls::Stalls;
 use tombstones::Tombstones;
 use transmit::Sender;
 use wheel::Wheel;
 
 /// Cutoffs are recomputed this often.
 const CUTOFFS_INTERVAL: Nanos = Nanos::from_secs(1);
+/// Shards that do not compute them look this often whether there are new ones.
+const CUTOFFS_LOOK_INTERVAL: Nanos = Nanos::from_ms(10);
 
 /// One shard's Homa. `B` is a received payload, `M` an outgoing message, `P` watches.
 pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
@@ -89,6 +102,8 @@ pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
     wheel: Wheel,
     grants: Grants,
     sender: Sender,
+    /// With other shards of the host; `None` alone.
+    share: Option<Box<Share>>,
     cutoffs: Cutoffs,
     next_cutoffs: Nanos,
     ledger: Rc<Ledger<B>>,
@@ -97,11 +112,15 @@ pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
     events: VecDeque<Event<B>>,
     /// Peers with acks that wait for a DATA packet, and since when.
     ack_flushes: VecDeque<(u32, Nanos)>,
-    outgoing_bytes: u64,
+    /// Bytes of requests held for sending, and of responses. Each has a limit of its own: servers that
+    /// are clients of each other must not wait for room that only a response can make.
+    request_bytes: u64,
+    response_bytes: u64,
     id_seed: Seed,
     server_seed: Seed,
     /// Time during which the shard itself did not run; silence in it proves nothing.
     stalled_ns: u64,
+    stalls: Stalls,
     metrics: Metrics,
     probe: P,
 }
@@ -127,21 +146,58 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             wheel: Wheel::new(rpcs, (shortest_ns / 8).clamp(1_024, 262_144)),
             grants: Grants::new(&config),
             sender: Sender::new(&config),
+            share: None,
             cutoffs: Cutoffs::new(&config),
             next_cutoffs: Nanos::ZERO,
             ledger: Ledger::new(),
             overdraft: None,
-            events: VecDeque::with_capacity(256),
+            // What one burst brings. Small, because a ring uses all of its memory in turn.
+            events: VecDeque::with_capacity(16),
             ack_flushes: VecDeque::with_capacity(64),
-            outgoing_bytes: 0,
+            request_bytes: 0,
+            response_bytes: 0,
             // Random, so that a restarted client does not meet the RPCs of its former life.
             id_seed: Seed::new(config.seed ^ 0x6964),
             server_seed: Seed::new(config.seed ^ 0x7372_7672),
             stalled_ns: 0,
+            stalls: Stalls::new(),
             metrics: Metrics::default(),
             probe,
             config,
         })
+    }
+
+    /// The same as one of several shards of a host, number `config.shard` of them. All shards must have
+    /// the same settings, the seed included, apart from the number.
+    ///
+    /// # Errors
+    /// As [`Transport::new`], and when `host` has no such shard.
+    pub fn sharing(config: Config, probe: P, host: &Arc<HostShare>) -> Result<Self, ConfigError> {
+        let (shard, high) = (config.shard, host.shards() - 1);
+        if shard > high {
+            let (value, high) = (shard.into(), high.into());
+            return Err(ConfigError { name: "shard", value, low: 0, high });
+        }
+        let mut transport = Self::new(config, probe)?;
+        if high > 0 {
+            transport.sender.pacer.share(host, shard);
+            transport.share = Some(Box::new(Share::new(Arc::clone(host), shard)));
+        }
+        Ok(transport)
+    }
+
+    /// An ack record that is about no RPC of this shard: it may be about one of another. Give it to
+    /// [`Transport::on_missed_ack`] of all other shards.
+    #[inline]
+    pub fn poll_missed_ack(&mut self) -> Option<MissedAck> {
+        self.share.as_mut()?.pop_missed_ack()
+    }
+
+    /// Takes an ack record that another shard has received. Nothing happens if it is not ours either.
+    pub fn on_missed_ack(&mut self, now: Nanos, ack: &MissedAck) {
+        if let Some(peer) = self.peers.find(ack.client) {
+            self.end_acked(now, peer, ack.id, ack.server_port);
+        }
     }
 
     /// The settings it was built with.
@@ -178,14 +234,19 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// The earliest time at which [`Transport::on_timer`] or [`Transport::poll_transmit`] has
     /// something to do. `now` is the earliest answer.
     pub fn next_deadline(&self, now: Nanos) -> Option<Nanos> {
+        let transmit = self.next_transmit(now);
+        if transmit == Some(now) {
+            return transmit;
+        }
         let wheel = self.wheel.next_deadline().map(|at| at + Nanos(self.stalled_ns));
         let acks = self.ack_flushes.front().map(|&(_, since)| self.ack_due(since));
         let cutoffs = self.config.cutoffs_auto.then_some(self.next_cutoffs);
-        [wheel, acks, cutoffs, self.next_fifo_grant(), self.next_transmit(now)]
+        let first = [wheel, acks, cutoffs, self.next_grant_look()]
             .into_iter()
-            .flatten()
-            .min()
-            .map(|at| at.max(now))
+            .fold(transmit, |first, at| {
+                first.map_or(at, |first| Some(at.map_or(first, |at| at.min(first))))
+            });
+        first.map(|at| at.max(now))
     }
 
     /// A snapshot of what is in the tables.
@@ -197,7 +258,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             retained_packets: self.ledger.retained(),
             incoming_bytes: self.grants.incoming_bytes(),
             grantable: self.grants.grantable(),
-            outgoing_bytes: self.outgoing_bytes,
+            outgoing_bytes: self.request_bytes + self.response_bytes,
         }
     }
 
@@ -225,6 +286,18 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.ports.is_serving(header.dport)
         } else {
             self.ports.is_open(header.dport)
+        }
+    }
+
+    /// Whether there is an RPC with the host `addr` that a packet sent from `port` can belong to whose
+    /// sender's id is `id`: news about packets that we never sent are made up.
+    pub fn has_rpc(&mut self, addr: IpAddr, port: HomaPort, id: RpcId) -> bool {
+        let Some(peer) = self.peers.find(addr) else { return false };
+        if id.is_client() {
+            let found = self.find_client(id, port).and_then(|index| self.rpcs.get(index));
+            found.is_some_and(|rpc| rpc.peer == peer)
+        } else {
+            self.find_server(peer, id, port, None).is_some()
         }
     }
 
@@ -306,7 +379,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.server_count -= 1;
             self.server_index.remove(rpc.hash, index);
             if let Some(tombstones) = &mut self.tombstones {
-                tombstones.insert(rpc.name);
+                // In the time of timers: what waits for a shard that does not run must not outlive
+                // the memory of it.
+                let stalled_ns = if Mutation::ForgetInStall.is_on() { 0 } else { self.stalled_ns };
+                tombstones.advance(Nanos(now.0.saturating_sub(stalled_ns)));
+                tombstones.bury(rpc.tombstone);
             }
         }
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
@@ -314,16 +391,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             peer.server_rpcs -= u32::from(!is_client);
         }
         if let Some(inbound) = &mut rpc.inbound {
-            self.grants.adjust(inbound.incoming(), 0);
+            if !Mutation::LeakBudget.is_on() {
+                self.grants.adjust(inbound.incoming(), 0);
+            }
             self.grants.remove(&mut self.peers, rpc.peer, index);
-            inbound.reassembly.clear(&self.ledger);
+            if !Mutation::LeakOnAbort.is_on() {
+                inbound.reassembly.clear(&self.ledger);
+            }
         }
         if let Some(outbound) = &rpc.outbound {
             // Only what can send stands in the order of sending.
             if outbound.is_sendable() {
                 self.sender.remove(index);
             }
-            self.outgoing_bytes -= u64::from(outbound.length);
+            let bytes = if is_client { &mut self.request_bytes } else { &mut self.response_bytes };
+            *bytes -= u64::from(outbound.length);
         }
         self.rpcs.remove(index);
         self.probe.rpc_ended(now, id);
@@ -336,6 +418,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let event = Event::Response { cookie: rpc.cookie, id: rpc.id, result: Err(error) };
         self.metrics.client_failed += 1;
         self.end_rpc(now, index);
+        if Mutation::FailTwice.is_on()
+            && let Event::Response { cookie, id, result: Err(error) } = event
+        {
+            self.events.push_back(Event::Response { cookie, id, result: Err(error) });
+        }
         self.events.push_back(event);
     }
 
@@ -376,6 +463,19 @@ pub struct Occupancy {
     pub grantable: usize,
     /// Bytes held for sending and sending again.
     pub outgoing_bytes: u64,
+}
+
+impl Occupancy {
+    /// Adds what is in the tables of another shard. A peer that both know counts twice.
+    pub fn add(&mut self, other: &Self) {
+        self.client_rpcs += other.client_rpcs;
+        self.server_rpcs += other.server_rpcs;
+        self.peers += other.peers;
+        self.retained_packets += other.retained_packets;
+        self.incoming_bytes += other.incoming_bytes;
+        self.grantable += other.grantable;
+        self.outgoing_bytes += other.outgoing_bytes;
+    }
 }
 
 impl<B: Payload, M: OutMessage, P: Probe> fmt::Debug for Transport<B, M, P> {

@@ -16,6 +16,10 @@ use super::slab::Slab;
 const ACKS_MAX: usize = 5;
 /// Entries looked at in search of one to evict.
 const EVICTION_STEPS: u32 = 64;
+/// A longer round trip moves the estimate by one part in so many of the difference.
+const RTT_DRIFT: u32 = 256;
+/// Peers found lately that are looked at first.
+const RECENT: usize = 256;
 /// CUTOFFS go to a peer at most once in this time.
 const CUTOFFS_INTERVAL: Nanos = Nanos::from_ms(1);
 /// The limit on RESENDs and NEED_ACKs counts them over this time.
@@ -35,33 +39,37 @@ impl PendingAck {
     }
 }
 
+/// In order of use: every packet touches the first cache line, packets with data the second.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Peer {
-    pub(super) addr: IpAddr,
     key: u128,
-    /// Seeded hash of the address, for the tables that contain it in their keys.
-    pub(super) secret: u64,
+    /// When we last had to do with it.
+    pub(super) last_heard: Nanos,
     /// RPCs in our tables with this peer, both roles.
     pub(super) rpcs: u32,
     pub(super) server_rpcs: u32,
-    /// When we last had to do with it.
-    pub(super) last_heard: Nanos,
-    /// Cutoffs the peer has sent, for our unscheduled packets to it.
-    pub(super) cutoffs: [u32; NUM_PRIORITIES],
-    pub(super) cutoff_version: u16,
-    cutoffs_sent: Option<Nanos>,
-    acks: [PendingAck; ACKS_MAX],
-    ack_count: u8,
-    /// Since when there have been acks without a break.
-    acks_since: Nanos,
+    pub(super) addr: IpAddr,
     /// The peer stands in the list of those whose acks wait for a packet to ride on.
     pub(super) ack_flush_queued: bool,
+    ack_count: u8,
+    pub(super) cutoff_version: u16,
     /// Control packets to it that wait to be sent.
     pub(super) control_queued: u32,
-    probe_window: u64,
-    probes: u32,
+    /// Time from a message's first packet to its first grant at its shortest, lately; 0 if not known.
+    pub(super) rtt_ns: u32,
+    /// Cutoffs the peer has sent, for our unscheduled packets to it.
+    pub(super) cutoffs: [u32; NUM_PRIORITIES],
     /// Its messages that need grants.
     pub(super) grantable: Heap,
+    /// Seeded hash of the address, for the tables that contain it in their keys.
+    pub(super) secret: u64,
+    acks: [PendingAck; ACKS_MAX],
+    /// Since when there have been acks without a break.
+    acks_since: Nanos,
+    cutoffs_sent: Option<Nanos>,
+    probe_window: u64,
+    probes: u32,
 }
 
 impl Peer {
@@ -82,10 +90,22 @@ impl Peer {
             acks_since: now,
             ack_flush_queued: false,
             control_queued: 0,
+            rtt_ns: 0,
             probe_window: 0,
             probes: 0,
             grantable: Heap::default(),
         }
+    }
+
+    /// Takes in how long the first grant of a message took to come. Most of it may be waiting, so the
+    /// shortest counts; that a path has become longer is believed slowly.
+    pub(super) fn measure_rtt(&mut self, took: Nanos) {
+        let took = u32::try_from(took.0).unwrap_or(u32::MAX).max(1);
+        self.rtt_ns = match self.rtt_ns {
+            0 => took,
+            known if took < known => took,
+            known => known + (took - known) / RTT_DRIFT,
+        };
     }
 
     /// Adopts received cutoffs. Entry 0 is without limit whatever the packet says.
@@ -174,8 +194,9 @@ pub(super) struct Peers {
     slab: Slab<Peer>,
     index: Index,
     seed: Seed,
-    /// The peer looked up last: packets come in runs.
-    recent: Option<(IpAddr, u32)>,
+    /// The peer looked up last among those whose addresses end in the same byte, as a guess: in a
+    /// subnet of that size it is always right.
+    recent: Box<[u32; RECENT]>,
     /// Where the search for an idle peer goes on.
     hand: u32,
     pub(super) evicted: u64,
@@ -187,7 +208,7 @@ impl Peers {
             slab: Slab::new(config.peers_max),
             index: Index::new(config.peers_max),
             seed: Seed::new(config.seed ^ 0x7065_6572),
-            recent: None,
+            recent: Box::new([u32::MAX; RECENT]),
             hand: 0,
             evicted: 0,
         }
@@ -217,18 +238,19 @@ impl Peers {
 
     #[inline]
     pub(super) fn find(&mut self, addr: IpAddr) -> Option<u32> {
-        match self.recent {
-            Some((recent, index)) if recent == addr => Some(index),
-            _ => self.search(addr),
+        let key = key_of(addr);
+        let guess = self.recent[key as usize % RECENT];
+        match self.slab.get(guess) {
+            Some(peer) if peer.key == key => Some(guess),
+            _ => self.search(key),
         }
     }
 
-    fn search(&mut self, addr: IpAddr) -> Option<u32> {
-        let key = key_of(addr);
+    fn search(&mut self, key: u128) -> Option<u32> {
         let hash = self.seed.hash_u128(key, 0) as u32;
         let slab = &self.slab;
         let found = self.index.find(hash, |i| slab.get(i).is_some_and(|peer| peer.key == key))?;
-        self.recent = Some((addr, found));
+        self.recent[key as usize % RECENT] = found;
         Some(found)
     }
 
@@ -282,7 +304,6 @@ impl Peers {
         let Some(peer) = self.slab.get(index) else { return };
         self.index.remove(peer.secret as u32, index);
         self.slab.remove(index);
-        self.recent = None;
     }
 }
 
@@ -338,6 +359,21 @@ mod tests {
         peer.add_ack(Nanos(7), ack(7));
         peer.add_ack(Nanos(8), ack(8));
         assert_eq!(peer.pop_ack().unwrap().client_id, RpcId(16), "newest first");
+    }
+
+    #[test]
+    fn the_round_trip_is_the_shortest_seen_lately() {
+        let mut peers = Peers::new(&Config::default());
+        let index = peers.find_or_insert(addr(1), Nanos(0)).unwrap();
+        let peer = peers.get_mut(index).unwrap();
+        for (took_ns, expected) in [(9_000, 9_000), (400_000, 10_527), (8_000, 8_000)] {
+            peer.measure_rtt(Nanos(took_ns));
+            assert_eq!(peer.rtt_ns, expected);
+        }
+        for _ in 0..2_000 {
+            peer.measure_rtt(Nanos(20_000));
+        }
+        assert!((19_000..20_000).contains(&peer.rtt_ns), "{}", peer.rtt_ns);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::buffers::Payload;
 use super::message::{Fragment, Fragments, Ledger};
+use super::mutation::Mutation;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +134,7 @@ impl<B: Payload> Reassembly<B> {
         if let Some(fragment) = list.get(first)
             && fragment.offset <= start
         {
-            start = fragment.end();
+            start = fragment.end() + u32::from(Mutation::GapOffByOne.is_on());
             from += 1;
         }
         let mut end = range.end;

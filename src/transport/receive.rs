@@ -10,11 +10,13 @@ use super::buffers::{OutMessage, Payload};
 use super::event::{Event, RpcError, RpcHandle};
 use super::message::Message;
 use super::metrics::{Metrics, Probe};
+use super::mutation::Mutation;
 use super::peer::PendingAck;
 use super::reassembly::Added;
 use super::rpc::{Inbound, Rpc, State};
+use super::sharing::MissedAck;
 use super::slab::Handle;
-use super::tombstones::{Memory, Name};
+use super::tombstones::{NoPlace, Place};
 
 /// What the caller has to do about a received packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,9 @@ struct Received<'a> {
 impl Received<'_> {
     /// The header of an answer to this packet.
     fn answer_header(&self) -> Header {
-        Header { sport: self.header.dport, dport: self.header.sport, sender_id: self.id }
+        let wrong = Mutation::WrongRoleBit.is_on();
+        let sender_id = if wrong { self.id.flip() } else { self.id };
+        Header { sport: self.header.dport, dport: self.header.sport, sender_id }
     }
 }
 
@@ -86,24 +90,31 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 self.metrics.foreign_source += 1;
                 return;
             }
+            if let Body::Data(data) = &packet.body
+                && is_whole(data, payload.len())
+                && self.inbound(index).is_none()
+            {
+                return self.whole_response(received, index, data, payload);
+            }
             self.hear(received.now, index, &packet.body);
         }
         let now = received.now;
         match (&packet.body, received.index) {
             (Body::Data(data), Some(index)) => self.response_data(received, index, data, payload),
-            (Body::Grant(grant), Some(index)) => self.on_grant(index, grant),
+            (Body::Grant(grant), Some(index)) => self.on_grant(now, index, grant),
             (Body::Resend(resend), Some(index)) => self.on_resend(received, index, resend),
             (Body::Resend(_), None) => {
                 self.metrics.unknown_rpc += 1;
                 self.answer(received, Body::RpcUnknown);
             }
-            (Body::RpcUnknown, Some(index)) => self.restart(index),
+            (Body::RpcUnknown, Some(index)) => self.restart(now, index),
             (Body::Cutoffs(cutoffs), _) => self.on_cutoffs(received, cutoffs),
             (Body::NeedAck, Some(index)) if self.goes_on(index) => {
                 self.request_resend(now, index);
             }
             // No room for the response now: the server must keep it.
             (Body::NeedAck, Some(_)) => self.answer(received, Body::Busy),
+            (Body::NeedAck, None) if Mutation::NoAckForUnknown.is_on() => {}
             (Body::NeedAck, None) => {
                 if let Some(peer) = self.peers.find_or_insert(received.src, now) {
                     let records = self.peers.get_mut(peer).map(|peer| peer.take_acks());
@@ -129,9 +140,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         peer.is_some_and(|peer| peer.addr == src)
     }
 
-    /// Packets that show the peer at work on this RPC break the silence, even useless ones.
+    /// Packets that show the peer at work on this RPC break the silence, even useless ones. For DATA see
+    /// [`Transport::add_data`].
     fn hear(&mut self, now: Nanos, index: u32, body: &Body) {
-        if matches!(body, Body::Data(_) | Body::Grant(_) | Body::Busy) {
+        let busy = matches!(body, Body::Busy) && !Mutation::IgnoreBusy.is_on();
+        if matches!(body, Body::Grant(_)) || busy {
             let time = self.timer_time(now);
             if let Some(rpc) = self.rpcs.get_mut(index) {
                 rpc.quiet_since = time;
@@ -139,22 +152,30 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    fn response_data(&mut self, received: &Received<'_>, index: u32, data: &Data, payload: B) {
-        let now = received.now;
+    /// A response in one packet, the common case.
+    #[inline]
+    fn whole_response(&mut self, received: &Received<'_>, index: u32, data: &Data, payload: B) {
+        self.note_news(received, data);
+        let message = self.whole_message(data, payload);
+        self.deliver_response(received.now, index, message);
+    }
+
+    /// What rides on a DATA packet of a response.
+    #[inline]
+    fn note_news(&mut self, received: &Received<'_>, data: &Data) {
         self.refresh_cutoffs(received, data.cutoff_version);
         if let Some(ack) = data.ack
             && let Some(peer) = self.peers.find(received.src)
         {
-            self.on_ack(now, peer, ack.client_id, ack.server_port);
+            self.on_ack(received.now, peer, ack.client_id, ack.server_port);
         }
+    }
+
+    fn response_data(&mut self, received: &Received<'_>, index: u32, data: &Data, payload: B) {
+        let now = received.now;
+        self.note_news(received, data);
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
-        let peer = rpc.peer;
         if rpc.inbound.is_none() {
-            if is_whole(data, payload.len()) {
-                let message = self.whole_message(data, payload);
-                self.deliver_response(now, index, peer, message);
-                return;
-            }
             if data.message_length == 0 || data.message_length > self.config.message_max_bytes {
                 // Waiting for a good one would leave the RPC to hang (reference-gaps.md G7).
                 self.metrics.bad_length += 1;
@@ -173,7 +194,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if self.add_data(now, index, data, payload)
             && let Some(message) = self.take_message(index)
         {
-            self.deliver_response(now, index, peer, message);
+            self.deliver_response(now, index, message);
         }
     }
 
@@ -196,9 +217,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    fn deliver_response(&mut self, now: Nanos, index: u32, peer: u32, message: Message<B>) {
+    fn deliver_response(&mut self, now: Nanos, index: u32, message: Message<B>) {
         let Some(rpc) = self.rpcs.get(index) else { return };
-        let (cookie, id) = (rpc.cookie, rpc.id);
+        let (cookie, id, peer) = (rpc.cookie, rpc.id, rpc.peer);
         // The data is in our memory: the server need not wait for the application to look at it
         // (reference-gaps.md G5).
         let ack = PendingAck { id, client_port: rpc.local_port, server_port: rpc.remote_port };
@@ -208,13 +229,18 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.events.push_back(Event::Response { cookie, id, result: Ok(message) });
     }
 
-    /// The server knows nothing of the request: it starts again, with what needs no grant.
-    fn restart(&mut self, index: u32) {
-        let Some(rpc) = self.rpcs.get_mut(index) else { return };
-        let Some(outbound) = rpc.outbound.as_mut() else { return };
-        if rpc.state != State::ClientOutgoing || outbound.sent_to == 0 {
+    /// The server knows nothing of the request: it starts again, with what needs no grant. Unless so
+    /// much time has passed that the server may have executed and forgotten it.
+    fn restart(&mut self, now: Nanos, index: u32) {
+        let Some(rpc) = self.rpcs.get(index) else { return };
+        if rpc.state != State::ClientOutgoing {
             return;
         }
+        if self.may_be_forgotten(now, rpc.quiet_since) {
+            self.fail_client(now, index, RpcError::Timeout);
+            return;
+        }
+        let Some(outbound) = self.outbound_mut(index).filter(|out| out.sent_to > 0) else { return };
         outbound.sent_to = 0;
         outbound.granted = outbound.unscheduled;
         outbound.restarted = true;
@@ -243,7 +269,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         match (&packet.body, received.index) {
             (Body::Data(data), _) => self.request_data(received, peer, data, payload),
-            (Body::Grant(grant), Some(index)) => self.on_grant(index, grant),
+            (Body::Grant(grant), Some(index)) => self.on_grant(now, index, grant),
             (Body::Resend(resend), Some(index)) => self.on_resend(received, index, resend),
             (Body::Resend(_), None) => {
                 self.metrics.unknown_rpc += 1;
@@ -289,15 +315,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             // The ack may have ended it.
             Some(index) if self.rpcs.get(index).is_some_and(|rpc| rpc.id == received.id) => index,
             _ => {
-                let Some(name) = self.admit_request(received, peer, data, payload.len()) else {
+                let Some(tombstone) = self.admit_request(received, peer, data, payload.len())
+                else {
                     return;
                 };
                 if is_whole(data, payload.len()) {
-                    self.start_whole(received, peer, data, name, payload);
+                    self.start_whole(received, peer, data, tombstone, payload);
                     return;
                 }
                 let inbound = Inbound::new(data.message_length, now);
-                let rpc = self.server_rpc(received, peer, name, Some(inbound));
+                let rpc = self.server_rpc(received, peer, data, tombstone, Some(inbound));
                 let Some(handle) = self.insert_rpc(now, rpc) else { return };
                 self.cutoffs.count(data.message_length);
                 let probe = self.timer_time(now) + Nanos(self.config.resend_after_ns);
@@ -305,7 +332,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 handle.index
             }
         };
-        if self.rpcs.get(index).map(|rpc| rpc.state) != Some(State::ServerIncoming) {
+        let time = self.timer_time(now);
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        if rpc.state != State::ServerIncoming {
+            rpc.quiet_since = time;
             self.metrics.duplicates += 1;
             return;
         }
@@ -327,23 +357,23 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         received: &Received<'_>,
         peer: u32,
         data: &Data,
-        name: Name,
+        tombstone: Place,
         payload: B,
     ) {
-        let rpc = self.server_rpc(received, peer, name, None);
+        let rpc = self.server_rpc(received, peer, data, tombstone, None);
         let Some(handle) = self.insert_rpc(received.now, rpc) else { return };
         let message = self.whole_message(data, payload);
         self.deliver_request(received, handle, message);
     }
 
-    /// Whether a new request may become an RPC; gives the name to remember it by.
+    /// Whether a new request may become an RPC; gives the place where its end will be remembered.
     fn admit_request(
         &mut self,
         received: &Received<'_>,
         peer: u32,
         data: &Data,
         payload: u32,
-    ) -> Option<Name> {
+    ) -> Option<Place> {
         let length = data.message_length;
         if length == 0 || length > self.config.message_max_bytes {
             self.metrics.bad_length += 1;
@@ -353,24 +383,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.metrics.bad_range += 1;
             return None;
         }
-        let secret = self.peers.get(peer).map_or(0, |peer| peer.secret);
-        let mut name = Name::default();
-        if let Some(tombstones) = &self.tombstones {
-            let (port, id) = (received.header.sport.0, received.header.sender_id.0);
-            name = tombstones.name(secret, port, id);
-            match tombstones.recall(name) {
-                Memory::Unknown => {}
-                Memory::Ended => {
-                    self.metrics.tombstone_hits += 1;
-                    return None;
-                }
-                Memory::NoRoom => {
-                    self.metrics.refused_tombstones += 1;
-                    return None;
-                }
-            }
-        }
-        if self.server_count >= self.config.server_rpcs_max {
+        if self.server_count >= self.config.server_rpcs_max && !Mutation::NoServerLimit.is_on() {
             self.metrics.refused_rpcs += 1;
             return None;
         }
@@ -383,7 +396,29 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.metrics.refused_buffers += 1;
             return None;
         }
-        Some(name)
+        self.reserve_tombstone(received, peer)
+    }
+
+    fn reserve_tombstone(&mut self, received: &Received<'_>, peer: u32) -> Option<Place> {
+        let time = match Mutation::ForgetInStall.is_on() {
+            true => received.now,
+            false => self.timer_time(received.now),
+        };
+        let Some(tombstones) = &mut self.tombstones else { return Some(Place::default()) };
+        tombstones.advance(time);
+        let secret = self.peers.get(peer).map_or(0, |peer| peer.secret);
+        let (port, id) = (received.header.sport.0, received.header.sender_id.0);
+        match tombstones.reserve(secret, port, id) {
+            Ok(place) => Some(place),
+            Err(NoPlace::Ended) => {
+                self.metrics.tombstone_hits += 1;
+                None
+            }
+            Err(NoPlace::Full) => {
+                self.metrics.refused_tombstones += 1;
+                None
+            }
+        }
     }
 
     /// The entry of a new request: in service if it is complete, that is without `inbound`.
@@ -391,7 +426,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         &self,
         received: &Received<'_>,
         peer: u32,
-        name: Name,
+        data: &Data,
+        tombstone: Place,
         inbound: Option<Inbound<B>>,
     ) -> Rpc<B, M> {
         let quiet_since = self.timer_time(received.now);
@@ -408,8 +444,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             quiet_since,
             next_probe: quiet_since + Nanos(self.config.resend_after_ns),
             need_acks: 0,
+            incast: data.incast,
             hash: Self::server_hash(self.server_seed, peer, received.id),
-            name,
+            tombstone,
         }
     }
 
@@ -451,6 +488,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.overdraft = self.rpcs.handle(index);
         }
         self.detach_if_scarce(&mut payload);
+        let time = self.timer_time(now);
         let Some(rpc) = self.rpcs.get_mut(index) else { return false };
         let peer = rpc.peer;
         let Some(inbound) = rpc.inbound.as_mut() else { return false };
@@ -463,11 +501,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.metrics.bad_range += 1;
             return false;
         }
+        // Not before: two sides that take the message for different ones must not keep it alive.
+        rpc.quiet_since = time;
         let before = inbound.incoming();
         // A later packet may announce more; the end of a resent range may be lower.
         let announced = data.incoming.min(length);
         inbound.granted = inbound.granted.max(announced);
         inbound.budgeted = inbound.budgeted.max(announced.min(self.config.unsched_bytes));
+        let is_announcement = payload.is_empty();
         let completes = payload.len() == inbound.reassembly.remaining();
         if !goes_on && !completes {
             self.metrics.data_dropped_no_buffers += 1;
@@ -477,7 +518,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 Added::New(_) => {
                     self.metrics.useful_retransmits += u64::from(data.retransmit);
                 }
-                Added::Duplicate => self.metrics.duplicates += 1,
+                Added::Duplicate => self.metrics.duplicates += u64::from(!is_announcement),
                 Added::TooManyGaps => self.metrics.gap_limit += 1,
             }
         }
@@ -512,8 +553,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             // Linux never counts messages that need no grants.
             inbound.budgeted = 0;
         }
-        let (after, key) = (inbound.incoming(), inbound.key());
-        let complete = inbound.reassembly.is_complete();
+        let (after, key) = (inbound.incoming(), inbound.key(self.config.order));
+        let complete = inbound.reassembly.is_complete()
+            || Mutation::DeliverBeforeComplete.is_on() && inbound.reassembly.remaining() == 1;
         let recover = inbound.lasting_gaps(now, gap_recovery);
         self.grants.adjust(before, after);
         if needs_grants {
@@ -541,7 +583,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         Some(Message::new(length, fragments, self.ledger.clone()))
     }
 
-    fn on_grant(&mut self, index: u32, grant: &Grant) {
+    fn on_grant(&mut self, now: Nanos, index: u32, grant: &Grant) {
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
         if !matches!(rpc.state, State::ClientOutgoing | State::ServerOutgoing) {
             return;
@@ -550,6 +592,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let offset = grant.offset.min(outbound.length);
         // A stale grant must not change the priority (reference-gaps.md G29).
         if offset > outbound.granted {
+            if outbound.granted == outbound.unscheduled
+                && let Some(peer) = self.peers.get_mut(rpc.peer)
+            {
+                peer.measure_rtt(now.since(outbound.first_sent));
+            }
             outbound.granted = offset;
             outbound.priority = grant.priority.min(self.config.num_priorities - 1);
             if let Some(handle) = self.rpcs.handle(index) {
@@ -563,6 +610,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let time = self.timer_time(received.now);
         let Some(handle) = self.rpcs.handle(index) else { return };
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let length = rpc.outbound.as_ref().map(|outbound| outbound.length);
+        if resend.length != Resend::ALL && length.is_some_and(|length| resend.offset >= length) {
+            // Who wants bytes that do not exist has been told of another length. To say that they will
+            // come would keep both sides busy for ever.
+            self.metrics.bad_range += 1;
+            return;
+        }
         if rpc.state == State::ServerOutgoing {
             // The client is alive: it may take its time.
             rpc.quiet_since = time;
@@ -582,6 +636,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             // The grant was lost.
             outbound.granted = end.min(length);
         }
+        // What announced the message was lost.
+        outbound.announce |= sent_to == 0 && outbound.granted == 0;
         let top = self.config.num_priorities - 1;
         let priority = resend.priority.unwrap_or(top).min(top);
         let queued = self.resend(handle, resend.offset..end, priority);
@@ -630,20 +686,39 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     /// The client `peer` has the response of its RPC `client_id`. Only a response wholly sent can have
-    /// arrived (reference-gaps.md G9).
+    /// arrived (reference-gaps.md G9); for another one, which we have asked about, it says that the
+    /// client does not know the RPC any more.
     fn on_ack(&mut self, now: Nanos, peer: u32, client_id: RpcId, server_port: HomaPort) {
-        if !client_id.is_client() {
+        if !client_id.is_client() || Mutation::IgnoreAcks.is_on() {
             return;
         }
+        if !self.end_acked(now, peer, client_id, server_port)
+            && let Some(share) = &mut self.share
+            && let Some(peer) = self.peers.get(peer)
+        {
+            share.miss_ack(MissedAck { client: peer.addr, id: client_id, server_port });
+        }
+    }
+
+    /// Ends the server RPC that an ack is about, unless it cannot have been acked yet. Says whether
+    /// there is one.
+    pub(super) fn end_acked(
+        &mut self,
+        now: Nanos,
+        peer: u32,
+        client_id: RpcId,
+        server_port: HomaPort,
+    ) -> bool {
         let Some(index) = self.find_server(peer, client_id.flip(), server_port, None) else {
-            return;
+            return false;
         };
-        let Some(rpc) = self.rpcs.get(index) else { return };
+        let Some(rpc) = self.rpcs.get(index) else { return false };
         let sent = rpc.outbound.as_ref().is_some_and(|outbound| outbound.is_sent());
-        if rpc.state == State::ServerOutgoing && sent {
+        if rpc.state == State::ServerOutgoing && (sent || rpc.need_acks > 0) {
             self.metrics.server_acked += 1;
             self.end_rpc(now, index);
         }
+        true
     }
 
     fn answer(&mut self, received: &Received<'_>, body: Body) {

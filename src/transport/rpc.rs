@@ -4,9 +4,10 @@ use crate::time::Nanos;
 use crate::wire::{Header, HomaPort, RpcId};
 
 use super::buffers::{OutMessage, Payload};
+use super::config::Order;
 use super::heap::Key;
 use super::reassembly::Reassembly;
-use super::tombstones::Name;
+use super::tombstones::Place;
 
 /// Where an RPC is in its life. A client RPC is removed as soon as its response is complete, so
 /// the state "complete" of the protocol needs no entry here.
@@ -46,6 +47,12 @@ pub(super) struct Outbound<M> {
     pub(super) priority: u8,
     /// Sent again from the start because the server knows nothing of it.
     pub(super) restarted: bool,
+    /// A packet without payload has to go first, to tell the peer that the message waits for grants.
+    pub(super) announce: bool,
+    /// In a request: the response should wait for grants.
+    pub(super) incast: bool,
+    /// When its first packet was sent.
+    pub(super) first_sent: Nanos,
     /// Stands in the queue of messages that are not paced.
     pub(super) urgent: bool,
     /// When the message was handed in.
@@ -71,14 +78,22 @@ impl<M: OutMessage> Outbound<M> {
             sent_to: 0,
             priority: 0,
             restarted: false,
+            announce: false,
+            incast: false,
+            first_sent: Nanos::ZERO,
             urgent: false,
             created: now,
         }
     }
 
+    /// The same, all of it for grants.
+    pub(super) fn announced(message: M, now: Nanos) -> Self {
+        Self { unscheduled: 0, granted: 0, announce: true, ..Self::new(message, 0, now) }
+    }
+
     /// Whether the next packet may go: its first byte is granted (protocol.md section 9).
     pub(super) fn is_sendable(&self) -> bool {
-        self.sent_to < self.granted
+        self.sent_to < self.granted || self.announce
     }
 
     pub(super) fn remaining(&self) -> u32 {
@@ -89,9 +104,9 @@ impl<M: OutMessage> Outbound<M> {
         self.sent_to == self.length
     }
 
-    /// SRPT order: fewest bytes left, then oldest.
-    pub(super) fn key(&self) -> Key {
-        Key { bytes: self.remaining(), age_ns: self.created.0 }
+    /// Its place in the order of sending.
+    pub(super) fn key(&self, order: Order) -> Key {
+        Key { bytes: order.key_bytes(self.remaining(), self.length), age_ns: self.created.0 }
     }
 }
 
@@ -163,8 +178,10 @@ impl<B: Payload> Inbound<B> {
         self.granted < self.reassembly.length()
     }
 
-    pub(super) fn key(&self) -> Key {
-        Key { bytes: self.reassembly.remaining(), age_ns: self.created.0 }
+    /// Its place in the order of grants.
+    pub(super) fn key(&self, order: Order) -> Key {
+        let (left, length) = (self.reassembly.remaining(), self.reassembly.length());
+        Key { bytes: order.key_bytes(left, length), age_ns: self.created.0 }
     }
 }
 
@@ -186,10 +203,12 @@ pub(super) struct Rpc<B, M> {
     pub(super) next_probe: Nanos,
     /// NEED_ACKs sent.
     pub(super) need_acks: u32,
+    /// Server: the client asked that a long response wait for grants.
+    pub(super) incast: bool,
     /// Server: the hash it stands in the index with.
     pub(super) hash: u32,
-    /// Server: under what name its end will be remembered.
-    pub(super) name: Name,
+    /// Server: where its end will be remembered.
+    pub(super) tombstone: Place,
 }
 
 impl<B, M> Rpc<B, M> {

@@ -9,9 +9,10 @@ use crate::wire::{Body, HomaPort, Packet, Resend};
 use super::buffers::{OutMessage, Payload};
 use super::event::RpcError;
 use super::metrics::Probe;
+use super::mutation::Mutation;
 use super::peer::{PROBE_WINDOW, PendingAck};
-use super::rpc::{Rpc, State};
-use super::{CUTOFFS_INTERVAL, Transport};
+use super::rpc::{Outbound, Rpc, State};
+use super::{CUTOFFS_INTERVAL, CUTOFFS_LOOK_INTERVAL, Transport};
 
 /// What an ICMP message says about a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,21 +36,57 @@ enum Step {
     Idle,
     /// Look again at this time.
     Wait(Nanos),
-    /// Ask for what is missing; this was due then.
-    Resend(Nanos),
-    /// Ask whether the response has arrived; this was due then.
-    NeedAck(Nanos),
+    /// Ask for what is missing.
+    Resend(Due),
+    /// Ask whether the response has arrived.
+    NeedAck(Due),
     /// The peer is gone.
     GiveUp,
     /// No timer until the next transition.
     Disarm,
 }
 
+/// When to ask.
+struct Due {
+    /// Now or before.
+    at: Nanos,
+    /// Later than now: when to ask no more.
+    give_up: Nanos,
+}
+
 impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
-    /// Says that this shard did not run for `stall_ns` until now: its peers were not silent, it was
-    /// deaf. Timeouts are pushed back by as much.
-    pub fn excuse(&mut self, stall_ns: u64) {
+    /// Says that this shard did not run for `stall_ns` until `now`: its peers were not silent, it was
+    /// deaf. Timeouts are pushed back by as much, and the memory of ended RPCs lasts as much longer.
+    pub fn excuse(&mut self, now: Nanos, stall_ns: u64) {
         self.stalled_ns += stall_ns;
+        self.stalls.note(self.timer_time(now), stall_ns);
+        if stall_ns > self.config.timeout_ns {
+            self.fail_forgotten(now);
+        }
+    }
+
+    /// Gives up the requests that were being started again when the shard stopped running.
+    fn fail_forgotten(&mut self, now: Nanos) {
+        for index in 0..self.rpcs.bound() {
+            let is_forgotten = self.rpcs.get(index).is_some_and(|rpc| {
+                let restarted = |out: &Outbound<M>| out.restarted && out.is_sendable();
+                rpc.state == State::ClientOutgoing
+                    && rpc.outbound.as_ref().is_some_and(restarted)
+                    && self.may_be_forgotten(now, rpc.quiet_since)
+            });
+            if is_forgotten {
+                self.fail_client(now, index, RpcError::Timeout);
+            }
+        }
+    }
+
+    /// Whether the server may have forgotten by now that it has executed a request it was last heard
+    /// about at `quiet_since`. Its memory does not wait for us: what we have slept through counts. So does
+    /// a stall just before, for what was heard then may have waited for us all the time.
+    pub(super) fn may_be_forgotten(&self, now: Nanos, quiet_since: Nanos) -> bool {
+        let silence_ns = self.timer_time(now).since(quiet_since).0;
+        let sent_after = Nanos(quiet_since.0.saturating_sub(self.config.resend_after_ns));
+        silence_ns.saturating_add(self.stalls.since(sent_after)) > self.config.timeout_ns
     }
 
     /// The time that timeouts are measured in: without stalls of our own.
@@ -64,7 +101,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let acks_due =
             self.ack_flushes.front().is_some_and(|&(_, since)| now >= self.ack_due(since));
         let wheel_due = self.wheel.is_behind(self.timer_time(now));
-        let grant_due = self.next_fifo_grant().is_some_and(|due| now >= due);
+        let grant_due = self.next_grant_look().is_some_and(|due| now >= due);
         let cutoffs_due = self.config.cutoffs_auto && now >= self.next_cutoffs;
         if acks_due || wheel_due || grant_due || cutoffs_due {
             self.do_due(now);
@@ -75,23 +112,33 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.grant_oldest_if_due(now);
         self.flush_acks(now);
         if self.config.cutoffs_auto && now >= self.next_cutoffs {
-            self.next_cutoffs = now + CUTOFFS_INTERVAL;
-            self.metrics.cutoffs_changed += u64::from(self.cutoffs.recompute());
+            self.update_cutoffs(now);
         }
         let time = self.timer_time(now);
         if !self.wheel.is_behind(time) {
             return;
         }
-        if let Some(tombstones) = &mut self.tombstones {
-            tombstones.advance(now);
-        }
         while let Some(index) = self.wheel.pop(time) {
             self.check_silence(now, index);
         }
+        self.decide_grants(now);
+    }
+
+    fn update_cutoffs(&mut self, now: Nanos) {
+        let (changed, interval) = match &mut self.share {
+            None => (self.cutoffs.recompute(), CUTOFFS_INTERVAL),
+            // Those of the host, from the first shard: soon, so that peers hear of one version.
+            Some(share) if self.config.shard > 0 => {
+                (share.update_cutoffs(&mut self.cutoffs), CUTOFFS_LOOK_INTERVAL)
+            }
+            Some(share) => (share.update_cutoffs(&mut self.cutoffs), CUTOFFS_INTERVAL),
+        };
+        self.next_cutoffs = now + interval;
+        self.metrics.cutoffs_changed += u64::from(changed);
     }
 
     fn grant_oldest_if_due(&mut self, now: Nanos) {
-        if self.next_fifo_grant().is_some_and(|due| now >= due) {
+        if self.next_grant_look().is_some_and(|due| now >= due) {
             self.decide_grants(now);
         }
     }
@@ -107,6 +154,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 if let Some(rpc) = self.rpcs.get_mut(index) {
                     rpc.quiet_since = time;
                 }
+                // No message waits for ever for a grant that only its own packets would bring.
+                self.grants.reconsider();
                 time + Nanos(self.config.resend_after_ns)
             }
             Step::GiveUp => {
@@ -117,15 +166,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 return;
             }
             Step::Resend(due) => {
-                let give_up = rpc.quiet_since + Nanos(self.config.timeout_ns);
                 let asked = self.request_resend(now, index);
                 let interval = Nanos(self.config.resend_interval_ns);
-                next_turn(due, time, asked, interval).min(give_up)
+                due.next_turn(time, asked, interval)
             }
             Step::NeedAck(due) => {
-                let give_up = rpc.quiet_since + Nanos(self.config.response_keep_ns);
                 let asked = self.request_ack(now, index, peer);
-                next_turn(due, time, asked, self.need_ack_interval(index)).min(give_up)
+                due.next_turn(time, asked, self.need_ack_interval(index))
             }
         };
         if let Some(rpc) = self.rpcs.get_mut(index) {
@@ -142,8 +189,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             State::ServerInService => return Step::Disarm,
             State::ServerOutgoing => return self.response_step(rpc, time),
             State::ClientOutgoing => {
-                // Our own turn to send.
-                if rpc.outbound.as_ref().is_some_and(|out| out.is_sendable()) {
+                // Our own turn to send. One that is started again must go soon, or not at all: see
+                // `may_be_forgotten`.
+                if rpc.outbound.as_ref().is_some_and(|out| out.is_sendable() && !out.restarted) {
                     return Step::Idle;
                 }
             }
@@ -155,16 +203,23 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
         }
         let give_up = rpc.quiet_since + Nanos(self.config.timeout_ns);
+        if Mutation::NeverGiveUp.is_on() {
+            return Step::Idle;
+        }
         if time >= give_up {
             return Step::GiveUp;
         }
-        let due = rpc.next_probe.max(rpc.quiet_since + Nanos(self.config.resend_after_ns));
-        if time < due { Step::Wait(due.min(give_up)) } else { Step::Resend(due) }
+        let at = rpc.next_probe.max(rpc.quiet_since + Nanos(self.config.resend_after_ns));
+        if time < at { Step::Wait(at.min(give_up)) } else { Step::Resend(Due { at, give_up }) }
     }
 
     /// A response, partly or wholly sent. Nobody may hold it forever.
     fn response_step(&self, rpc: &Rpc<B, M>, time: Nanos) -> Step {
         let is_sent = rpc.outbound.as_ref().is_some_and(|out| out.is_sent());
+        if rpc.outbound.as_ref().is_some_and(|out| out.is_sendable()) {
+            // Our own turn to send, however long the link takes.
+            return Step::Idle;
+        }
         // A client that has the whole response answers NEED_ACK. One that has not may keep us waiting
         // for a grant without a word about this RPC, as long as it is heard of at all.
         let heard = match self.peers.get(rpc.peer) {
@@ -175,11 +230,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if time >= give_up {
             return Step::GiveUp;
         }
-        if !is_sent {
-            return Step::Wait(give_up);
-        }
-        let due = rpc.next_probe;
-        if time < due { Step::Wait(due.min(give_up)) } else { Step::NeedAck(due) }
+        // A client that wants more says so long before: one that does not know the RPC any more answers
+        // with an ACK, and the rest need not be kept for it.
+        let at = match is_sent {
+            true => rpc.next_probe,
+            false => rpc.next_probe.max(rpc.quiet_since + Nanos(self.config.timeout_ns)),
+        };
+        if time < at { Step::Wait(at.min(give_up)) } else { Step::NeedAck(Due { at, give_up }) }
     }
 
     /// NEED_ACKs of one RPC are sent at doubling distances (reference-gaps.md G3).
@@ -213,51 +270,48 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// nothing has come (protocol.md section 13.2). Says false if the limit of the peer does not
     /// allow it now.
     pub(super) fn request_resend(&mut self, now: Nanos, index: u32) -> bool {
-        let Some(rpc) = self.rpcs.get(index) else { return false };
+        let Some(rpc) = self.rpcs.get_mut(index) else { return false };
         let (header, peer) = (rpc.header(), rpc.peer);
-        if !self.take_probe(now, peer) {
-            return false;
+        if let Some(inbound) = &mut rpc.inbound {
+            // The first packet of the answer must not look like proof that the rest is lost.
+            inbound.gap_watch = None;
+            return self.ask_for_missing(now, index, u32::MAX).is_some();
         }
-        let Some(inbound) = self.rpcs.get_mut(index).and_then(|rpc| rpc.inbound.as_mut()) else {
+        let taken = self.take_probe(now, peer);
+        if taken {
             self.send_resend(peer, header, 0, Resend::ALL);
-            return true;
-        };
-        // The first packet of the answer must not look like proof that the rest is lost.
-        inbound.gap_watch = None;
-        let high = inbound.reassembly.high();
-        let tail = (high < inbound.granted).then_some(high..inbound.granted);
-        let max = self.config.resends_per_rpc_max as usize;
-        let mut wanted = [(0, 0); RESENDS_AT_ONCE];
-        let mut count = 0;
-        for range in inbound.reassembly.gaps().chain(tail).take(max.min(RESENDS_AT_ONCE)) {
-            wanted[count] = (range.start, range.end - range.start);
-            count += 1;
         }
-        for &(offset, length) in &wanted[..count] {
-            self.send_resend(peer, header, offset, length);
-        }
-        true
+        taken
     }
 
     /// Asks for the gaps below `below` of a message that still flows (reference-gaps.md G35).
     pub(super) fn recover_gaps(&mut self, now: Nanos, index: u32, below: u32) {
-        let Some(rpc) = self.rpcs.get(index) else { return };
+        let asked = self.ask_for_missing(now, index, below);
+        self.metrics.gap_recoveries += asked.unwrap_or(0);
+    }
+
+    /// Asks for gaps that begin below `below`, and for the tail if that lies below. Gives the number
+    /// of ranges, `None` if the limit of the peer does not allow any now.
+    fn ask_for_missing(&mut self, now: Nanos, index: u32, below: u32) -> Option<u64> {
+        let rpc = self.rpcs.get(index)?;
         let (header, peer) = (rpc.header(), rpc.peer);
         if !self.take_probe(now, peer) {
-            return;
+            return None;
         }
-        let Some(inbound) = self.inbound(index) else { return };
+        let inbound = self.inbound(index)?;
+        let tail = inbound.reassembly.high()..inbound.granted;
+        let missing = inbound.reassembly.gaps().chain((!tail.is_empty()).then_some(tail));
+        let max = (self.config.resends_per_rpc_max as usize).min(RESENDS_AT_ONCE);
         let mut wanted = [(0, 0); RESENDS_AT_ONCE];
         let mut count = 0;
-        let max = (self.config.resends_per_rpc_max as usize).min(RESENDS_AT_ONCE);
-        for range in inbound.reassembly.gaps().take_while(|gap| gap.start < below).take(max) {
+        for range in missing.take_while(|range| range.start < below).take(max) {
             wanted[count] = (range.start, range.end - range.start);
             count += 1;
         }
-        self.metrics.gap_recoveries += count as u64;
         for &(offset, length) in &wanted[..count] {
             self.send_resend(peer, header, offset, length);
         }
+        Some(count as u64)
     }
 
     pub(super) fn send_resend(
@@ -336,14 +390,19 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 }
 
-/// When to ask again: at a fixed distance from when it was due, so that the lateness of single looks
-/// does not add up. Who was held back by the limit of the peer has another try when that is renewed.
-fn next_turn(due: Nanos, time: Nanos, asked: bool, interval: Nanos) -> Nanos {
-    if !asked {
-        return time + PROBE_WINDOW;
+impl Due {
+    /// When to ask again: at a fixed distance from when it was due, so that the lateness of single
+    /// looks does not add up. Who was held back by the limit of the peer has another try when that is
+    /// renewed.
+    fn next_turn(&self, time: Nanos, asked: bool, interval: Nanos) -> Nanos {
+        let on_time = self.at + interval;
+        let next = match asked {
+            false => time + PROBE_WINDOW,
+            true if on_time > time => on_time,
+            true => time + interval,
+        };
+        next.min(self.give_up)
     }
-    let next = due + interval;
-    if next > time { next } else { time + interval }
 }
 
 /// RESENDs that one look at an RPC sends at most; more gaps are asked for the next time.

@@ -7,11 +7,14 @@
 use crate::time::Nanos;
 
 use super::hash::Seed;
+use super::mutation::Mutation;
 
 /// Blocks per bucket, one cache line; a run has two buckets to go to.
 const WAYS: usize = 4;
 /// An id is even; the bits above that and above the block index select the entry.
 const BLOCK_SHIFT: u32 = 6;
+/// Most RPCs that may be open in a block at a time.
+const OPEN_MAX: u32 = 0xff;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
@@ -19,8 +22,19 @@ struct Block {
     fingerprint: u64,
     /// Bit i: id number i of the block has ended.
     ended: u32,
-    /// Epoch of the last addition; 0 for a block never used.
-    epoch: u32,
+    /// From the top: epoch of the last addition (24 bits; 0 for a block never used), RPCs that are
+    /// open and will be remembered here (8).
+    epoch_and_open: u32,
+}
+
+impl Block {
+    fn epoch(&self) -> u32 {
+        self.epoch_and_open >> 8
+    }
+
+    fn open(&self) -> u32 {
+        self.epoch_and_open & OPEN_MAX
+    }
 }
 
 /// A set of ended RPCs with a fixed number of blocks and a fixed life.
@@ -31,25 +45,24 @@ pub(super) struct Tombstones {
     /// Half the time an id is remembered at least.
     epoch_ns: u64,
     epoch: u32,
+    epoch_end: Nanos,
 }
 
-/// The name of an RPC here: hashed once when its first packet comes, kept until it ends.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Name {
-    fingerprint: u64,
+/// Where the end of an RPC will be remembered: found once when its first packet comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    block: u32,
     /// The bit of the id in its run.
     bit: u32,
 }
 
-/// What is known about a name.
+/// Why there is no place for an RPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Memory {
-    /// Nothing, and there is room to remember it.
-    Unknown,
-    /// The RPC has ended not long ago.
+pub(super) enum NoPlace {
+    /// It has ended not long ago.
     Ended,
-    /// Nothing, and there is no room. A server that takes such a request could not keep its promise.
-    NoRoom,
+    /// There is no room. A server that takes such a request could not keep its promise.
+    Full,
 }
 
 impl Tombstones {
@@ -61,82 +74,95 @@ impl Tombstones {
             seed,
             epoch_ns: (keep_ns / 2).max(1),
             epoch: 3,
+            epoch_end: Nanos::ZERO,
         }
     }
 
-    /// Tells the time. Cheap enough for every burst.
-    pub(super) fn advance(&mut self, now: Nanos) {
-        // Epochs 0 to 2 are never current, so that a fresh block is forgotten from the start.
-        self.epoch = (now.0 / self.epoch_ns) as u32 + 3;
-    }
-
-    fn live(&self, block: &Block) -> bool {
-        self.epoch.wrapping_sub(block.epoch) <= 2
-    }
-
-    /// The name of RPC `client_id` from `client_port` of the client with this seeded hash.
+    /// Tells the time. To be called before anything else, each time.
     #[inline]
-    pub(super) fn name(&self, client_secret: u64, client_port: u16, client_id: u64) -> Name {
+    pub(super) fn advance(&mut self, now: Nanos) {
+        if now >= self.epoch_end {
+            let epoch = now.0 / self.epoch_ns;
+            // Epochs 0 to 2 are never current, so that a fresh block is forgotten from the start.
+            self.epoch = (epoch as u32 + 3) & EPOCH_MASK;
+            self.epoch_end = Nanos((epoch + 1).saturating_mul(self.epoch_ns));
+        }
+    }
+
+    fn remembers(&self, block: &Block) -> bool {
+        self.epoch.wrapping_sub(block.epoch()) & EPOCH_MASK <= 2
+    }
+
+    fn in_use(&self, block: &Block) -> bool {
+        self.remembers(block) || block.open() > 0
+    }
+
+    /// Finds a place for RPC `client_id` from `client_port` of the client with this seeded hash, and
+    /// keeps it until [`Tombstones::bury`].
+    #[inline]
+    pub(super) fn reserve(
+        &mut self,
+        client_secret: u64,
+        client_port: u16,
+        client_id: u64,
+    ) -> Result<Place, NoPlace> {
         let who = client_secret ^ u64::from(client_port).rotate_right(16);
         let fingerprint = self.seed.hash(who, client_id >> BLOCK_SHIFT);
-        Name { fingerprint, bit: 1 << ((client_id >> 1) & 31) }
-    }
-
-    #[inline]
-    fn buckets_of(&self, name: Name) -> [usize; 2] {
+        let bit = 1 << ((client_id >> 1) & 31);
         let mask = self.buckets.len() - 1;
-        [(name.fingerprint >> 32) as usize & mask, name.fingerprint as usize & mask]
-    }
-
-    #[inline]
-    fn find(&self, name: Name) -> Option<(usize, usize)> {
-        self.buckets_of(name).into_iter().find_map(|bucket| {
-            let is_it = |block: &Block| block.fingerprint == name.fingerprint;
+        let buckets = [(fingerprint >> 32) as usize & mask, fingerprint as usize & mask];
+        let is_it = |block: &Block| block.fingerprint == fingerprint;
+        let found = buckets.into_iter().find_map(|bucket| {
             self.buckets[bucket].iter().position(is_it).map(|way| (bucket, way))
-        })
-    }
-
-    /// What is known about `name`.
-    #[inline]
-    pub(super) fn recall(&self, name: Name) -> Memory {
-        if let Some((bucket, way)) = self.find(name) {
-            let block = &self.buckets[bucket][way];
-            let ended = block.ended & name.bit != 0 && self.live(block);
-            return if ended { Memory::Ended } else { Memory::Unknown };
+        });
+        let (bucket, way) = match found {
+            Some(place) => place,
+            None => self.take_block(buckets, fingerprint)?,
+        };
+        let remembers = self.remembers(&self.buckets[bucket][way]);
+        let block = &mut self.buckets[bucket][way];
+        if !remembers {
+            block.ended = 0;
+        } else if block.ended & bit != 0 && !Mutation::SkipTombstones.is_on() {
+            return Err(NoPlace::Ended);
         }
-        let mut blocks = self.buckets_of(name).into_iter().flat_map(|at| &self.buckets[at]);
-        if blocks.any(|block| !self.live(block)) { Memory::Unknown } else { Memory::NoRoom }
-    }
-
-    /// Remembers that `name` has ended. Says false if a live entry had to be overwritten for it.
-    #[inline]
-    pub(super) fn insert(&mut self, name: Name) -> bool {
-        let (epoch, bit) = (self.epoch, name.bit);
-        if let Some((bucket, way)) = self.find(name) {
-            let live = self.live(&self.buckets[bucket][way]);
-            let block = &mut self.buckets[bucket][way];
-            block.ended = if live { block.ended | bit } else { bit };
-            block.epoch = epoch;
-            return true;
+        if block.open() == OPEN_MAX {
+            return Err(NoPlace::Full);
         }
-        self.insert_block(name)
+        block.epoch_and_open += 1;
+        Ok(Place { block: (bucket * WAYS + way) as u32, bit })
     }
 
-    fn insert_block(&mut self, name: Name) -> bool {
-        let epoch = self.epoch;
-        let buckets = self.buckets_of(name);
-        // The bucket with more room, there the block least recently added to: forgotten ones are
-        // older than live ones.
-        let age = |bucket: usize, way: usize| epoch.wrapping_sub(self.buckets[bucket][way].epoch);
-        let room =
-            |bucket: usize| self.buckets[bucket].iter().filter(|block| !self.live(block)).count();
-        let bucket = if room(buckets[1]) > room(buckets[0]) { buckets[1] } else { buckets[0] };
-        let way = (0..WAYS).max_by_key(|&way| age(bucket, way)).unwrap_or(0);
-        let forgotten = !self.live(&self.buckets[bucket][way]);
-        self.buckets[bucket][way] = Block { fingerprint: name.fingerprint, ended: name.bit, epoch };
-        forgotten
+    /// Remembers that the RPC with this place has ended.
+    #[inline]
+    pub(super) fn bury(&mut self, place: Place) {
+        let (bucket, way) = (place.block as usize / WAYS, place.block as usize % WAYS);
+        let remembers = self.remembers(&self.buckets[bucket][way]);
+        let block = &mut self.buckets[bucket][way];
+        block.ended = if remembers { block.ended | place.bit } else { place.bit };
+        let epoch = self.epoch - if Mutation::StaleEpoch.is_on() { 2 } else { 0 };
+        block.epoch_and_open = epoch << 8 | (block.open() - 1);
+    }
+
+    /// Takes a block that is not in use: in the bucket with more room, the one least recently added to.
+    fn take_block(
+        &mut self,
+        buckets: [usize; 2],
+        fingerprint: u64,
+    ) -> Result<(usize, usize), NoPlace> {
+        let is_free = |bucket: usize, way: usize| !self.in_use(&self.buckets[bucket][way]);
+        let room = |bucket: usize| (0..WAYS).filter(|&way| is_free(bucket, way)).count();
+        let bucket = buckets[usize::from(room(buckets[1]) > room(buckets[0]))];
+        let age = |way: usize| self.epoch.wrapping_sub(self.buckets[bucket][way].epoch());
+        let free = (0..WAYS).filter(|&way| is_free(bucket, way));
+        let way = free.max_by_key(|&way| age(way) & EPOCH_MASK).ok_or(NoPlace::Full)?;
+        self.buckets[bucket][way] = Block { fingerprint, ..Block::default() };
+        Ok((bucket, way))
     }
 }
+
+/// Epochs have 24 bits, which with the default settings come round after 19 days.
+const EPOCH_MASK: u32 = 0xff_ffff;
 
 #[cfg(test)]
 mod tests {
@@ -144,27 +170,31 @@ mod tests {
 
     const KEEP_NS: u64 = 200_000_000;
 
-    fn recall(tombstones: &Tombstones, client: u64, id: u64) -> Memory {
-        tombstones.recall(tombstones.name(client, 32768, id))
+    fn reserve(tombstones: &mut Tombstones, client: u64, id: u64) -> Result<Place, NoPlace> {
+        tombstones.reserve(client, 32768, id)
     }
 
-    fn insert(tombstones: &mut Tombstones, client: u64, id: u64) -> bool {
-        tombstones.insert(tombstones.name(client, 32768, id))
+    /// An RPC that begins and ends.
+    fn pass(tombstones: &mut Tombstones, client: u64, id: u64) {
+        let place = reserve(tombstones, client, id).unwrap();
+        tombstones.bury(place);
     }
 
     #[test]
     fn remembers_for_the_time_promised_and_then_forgets() {
-        let mut tombstones = Tombstones::new(1024, KEEP_NS, Seed::new(1));
-        for start in [0, 77, KEEP_NS / 2 - 1, KEEP_NS * 7 + 5] {
+        for (start, id) in [(0, 100), (77, 200), (KEEP_NS / 2 - 1, 300), (KEEP_NS * 7 + 5, 400)] {
+            let mut tombstones = Tombstones::new(1024, KEEP_NS, Seed::new(1));
             tombstones.advance(Nanos(start));
-            insert(&mut tombstones, 1, 100);
+            pass(&mut tombstones, 1, id);
             tombstones.advance(Nanos(start + KEEP_NS));
-            assert_eq!(recall(&tombstones, 1, 100), Memory::Ended);
+            assert_eq!(reserve(&mut tombstones, 1, id), Err(NoPlace::Ended));
             // A neighbour in the same block, and another client.
-            assert_eq!(recall(&tombstones, 1, 102), Memory::Unknown);
-            assert_eq!(recall(&tombstones, 2, 100), Memory::Unknown);
+            let neighbour = reserve(&mut tombstones, 1, id + 2).unwrap();
+            pass(&mut tombstones, 2, id);
             tombstones.advance(Nanos(start + 2 * KEEP_NS));
-            assert_eq!(recall(&tombstones, 1, 100), Memory::Unknown);
+            // The neighbour that is open keeps the block, not what it remembers.
+            assert!(reserve(&mut tombstones, 1, id).is_ok());
+            tombstones.bury(neighbour);
         }
     }
 
@@ -173,9 +203,11 @@ mod tests {
         let mut tombstones = Tombstones::new(1024, KEEP_NS, Seed::new(1));
         tombstones.advance(Nanos(0));
         for id in 0..16_384 {
-            assert!(insert(&mut tombstones, 1, 2 * id), "id {id}");
+            pass(&mut tombstones, 1, 2 * id);
         }
-        assert!((0..16_384).all(|id| recall(&tombstones, 1, 2 * id) == Memory::Ended));
+        for id in 0..16_384 {
+            assert_eq!(reserve(&mut tombstones, 1, 2 * id), Err(NoPlace::Ended), "id {id}");
+        }
     }
 
     #[test]
@@ -183,14 +215,37 @@ mod tests {
         let mut tombstones = Tombstones::new(4, KEEP_NS, Seed::new(1));
         tombstones.advance(Nanos(0));
         for client in 0..4 {
-            assert_eq!(recall(&tombstones, client, 2), Memory::Unknown);
-            assert!(insert(&mut tombstones, client, 2));
+            pass(&mut tombstones, client, 2);
         }
-        assert_eq!(recall(&tombstones, 9, 2), Memory::NoRoom);
+        assert_eq!(reserve(&mut tombstones, 9, 2), Err(NoPlace::Full));
         // The same run as an entry that is there.
-        assert_eq!(recall(&tombstones, 3, 4), Memory::Unknown);
-        assert!(!insert(&mut tombstones, 9, 2));
+        assert!(reserve(&mut tombstones, 3, 4).is_ok());
         tombstones.advance(Nanos(2 * KEEP_NS));
-        assert_eq!(recall(&tombstones, 10, 2), Memory::Unknown);
+        assert!(reserve(&mut tombstones, 10, 2).is_ok());
+    }
+
+    /// RPCs that are open at the same time do not push each other's memory out when they end.
+    #[test]
+    fn open_rpcs_keep_their_places() {
+        let mut tombstones = Tombstones::new(4, KEEP_NS, Seed::new(1));
+        tombstones.advance(Nanos(0));
+        let places: Vec<_> =
+            (0..4).map(|client| reserve(&mut tombstones, client, 2).unwrap()).collect();
+        assert_eq!(reserve(&mut tombstones, 4, 2), Err(NoPlace::Full));
+        tombstones.advance(Nanos(9 * KEEP_NS));
+        assert_eq!(reserve(&mut tombstones, 4, 2), Err(NoPlace::Full));
+        places.into_iter().for_each(|place| tombstones.bury(place));
+        for client in 0..4 {
+            assert_eq!(reserve(&mut tombstones, client, 2), Err(NoPlace::Ended));
+        }
+    }
+
+    #[test]
+    fn one_run_has_a_limit_of_open_rpcs() {
+        let mut tombstones = Tombstones::new(4, KEEP_NS, Seed::new(1));
+        for _ in 0..OPEN_MAX {
+            reserve(&mut tombstones, 1, 2).unwrap();
+        }
+        assert_eq!(reserve(&mut tombstones, 1, 2), Err(NoPlace::Full));
     }
 }

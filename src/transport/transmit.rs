@@ -9,10 +9,11 @@ use crate::wire::{Body, Data, Packet};
 
 use super::Transport;
 use super::buffers::{OutMessage, Payload, PeerRef, TxSink};
-use super::config::Config;
+use super::config::{Config, Order};
 use super::cutoffs::unscheduled_priority;
 use super::heap::{Heap, Key, Positions};
 use super::metrics::{Metrics, Probe};
+use super::mutation::Mutation;
 use super::pacer::Pacer;
 use super::rpc::{Outbound, State};
 use super::slab::Handle;
@@ -44,13 +45,15 @@ pub(super) struct Sender {
     pub(super) pacer: Pacer,
     /// Bytes that the oldest message may send, grown by what others send ahead of it.
     oldest_credit: i64,
+    order: Order,
 }
 
 impl Sender {
     pub(super) fn new(config: &Config) -> Self {
         let rpcs = config.client_rpcs_max + config.server_rpcs_max;
         Self {
-            control: VecDeque::with_capacity(config.control_packets_max),
+            // Small, because a ring uses all of its memory in turn; grows when that is needed.
+            control: VecDeque::with_capacity(config.control_packets_max.min(32)),
             urgent: VecDeque::new(),
             resending: VecDeque::new(),
             waiting: Heap::default(),
@@ -59,6 +62,7 @@ impl Sender {
             age_places: Positions::new(rpcs),
             pacer: Pacer::new(config),
             oldest_credit: 0,
+            order: config.order,
         }
     }
 
@@ -70,13 +74,21 @@ impl Sender {
             || !self.waiting.is_empty()
     }
 
+    /// The order of what is sent next of that which waits for its turn; what is sent again comes first.
+    fn next_paced(resending: &VecDeque<Resending>, waiting: &Heap) -> Option<Key> {
+        match resending.is_empty() {
+            true => waiting.peek().map(|best| best.key),
+            false => Some(Key { bytes: 0, age_ns: 0 }),
+        }
+    }
+
     /// Whether something waits that pacing does not hold back.
     fn has_unpaced_work(&self) -> bool {
         !self.control.is_empty() || !self.urgent.is_empty()
     }
 
     fn insert<M: OutMessage>(&mut self, index: u32, outbound: &Outbound<M>) {
-        let key = outbound.key();
+        let key = outbound.key(self.order);
         self.waiting.set(index, key, &mut self.places);
         if !self.age_places.contains(index) {
             let age = Key { bytes: 0, age_ns: key.age_ns };
@@ -90,6 +102,13 @@ impl Sender {
             self.by_age.remove(index, &mut self.age_places);
         }
     }
+}
+
+/// See [`Transport::send_order`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SendOrder {
+    is_paced: bool,
+    key: Key,
 }
 
 /// One DATA packet about to be built.
@@ -131,7 +150,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             && outbound.sent_to == 0
             && outbound.granted < outbound.length
             && self.sender.waiting.len() > usize::from(listed);
-        if short || early {
+        if short || early || outbound.announce {
             outbound.urgent = true;
             self.sender.urgent.push_back(handle);
             if listed {
@@ -139,6 +158,20 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
         } else {
             self.sender.insert(handle.index, outbound);
+        }
+    }
+
+    /// Sends a message just handed in if it is one short packet and nothing goes before it; else puts
+    /// it where it will be sent from.
+    #[inline]
+    pub(super) fn send_or_queue(&mut self, now: Nanos, handle: Handle, sink: &mut impl TxSink<M>) {
+        let limit = self.config.defer_min_bytes;
+        let is_next = !self.sender.has_unpaced_work() && sink.room() > 0;
+        let is_short = self
+            .outbound_mut(handle.index)
+            .is_some_and(|out| out.length <= out.segment_bytes.min(limit));
+        if !(is_next && is_short && self.transmit_next(now, handle.index, sink)) {
+            self.start_sending(handle);
         }
     }
 
@@ -176,6 +209,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return 0;
         }
         let mut sent = 0;
+        self.sender.pacer.want(|| Sender::next_paced(&self.sender.resending, &self.sender.waiting));
         while sink.room() > 0 {
             if self.transmit_control(now, sink) || self.transmit_urgent(now, sink) {
                 sent += 1;
@@ -186,7 +220,19 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 packets => sent += packets,
             }
         }
+        let (resending, waiting) = (&self.sender.resending, &self.sender.waiting);
+        self.sender.pacer.settle(now, || Sender::next_paced(resending, waiting));
         sent
+    }
+
+    /// The place of what would be sent next in the order of all shards of a host: for a queue of the NIC
+    /// that several take turns at. The smallest goes first; `None` if nothing waits.
+    pub fn send_order(&self) -> Option<SendOrder> {
+        if self.sender.has_unpaced_work() {
+            return Some(SendOrder { is_paced: false, key: Key { bytes: 0, age_ns: 0 } });
+        }
+        let key = Sender::next_paced(&self.sender.resending, &self.sender.waiting)?;
+        Some(SendOrder { is_paced: true, key })
     }
 
     /// When [`Transport::poll_transmit`] has something to do: now, or when the link has caught up.
@@ -313,7 +359,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return false;
         };
         let start = outbound.sent_to;
-        let end = (start + outbound.segment_bytes).min(outbound.length);
+        let end = if core::mem::take(&mut outbound.announce) {
+            start
+        } else {
+            (start + outbound.segment_bytes).min(outbound.length)
+        };
+        if start == 0 {
+            outbound.first_sent = now;
+        }
         outbound.sent_to = end;
         let segment = Segment {
             range: start..end,
@@ -342,7 +395,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let Some(peer) = self.peers.get_mut(rpc.peer) else { return };
         let num_priorities = self.config.num_priorities;
         let priority = segment.priority.unwrap_or_else(|| {
-            if segment.range.start < outbound.unscheduled {
+            if segment.range.start < outbound.unscheduled || segment.range.is_empty() {
                 unscheduled_priority(&peer.cutoffs, num_priorities, outbound.length)
             } else {
                 outbound.priority
@@ -355,7 +408,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             ack: peer.pop_ack(),
             cutoff_version: peer.cutoff_version,
             retransmit: segment.retransmit,
-            offset: segment.range.start,
+            incast: outbound.incast,
+            offset: match Mutation::ResendWrongOffset.is_on() && segment.retransmit {
+                true => segment.range.start + 1,
+                false => segment.range.start,
+            },
         };
         let packet = Packet { header, body: Body::Data(data) };
         let to = PeerRef { index: rpc.peer, addr: peer.addr };
@@ -367,7 +424,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         self.probe.sent(now, to, priority, &packet, bytes);
         self.sender.pacer.charge(now, bytes);
-        sink.data(to, priority, &packet, &mut outbound.message, segment.range);
+        if segment.range.is_empty() {
+            sink.control(to, priority, &packet);
+        } else {
+            sink.data(to, priority, &packet, &mut outbound.message, segment.range);
+        }
     }
 
     /// The last packet of a message has gone: from here on we wait for the other side.
@@ -386,6 +447,20 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         rpc.next_probe = now + Nanos(wait_ns);
         let next = rpc.next_probe;
         self.wheel.arm(index, next);
+    }
+
+    /// Bytes of a message to `peer` that need no grant.
+    pub(super) fn unsched_limit(&self, peer: u32) -> u32 {
+        let limit = self.config.unsched_bytes;
+        let rtt_ns = match self.peers.get(peer) {
+            Some(peer) if self.config.unsched_by_rtt => peer.rtt_ns,
+            _ => 0,
+        };
+        if rtt_ns == 0 {
+            return limit;
+        }
+        let bytes = u64::from(rtt_ns) * (self.config.link_bps / 8_000) / 1_000_000;
+        bytes.min(limit.into()) as u32
     }
 
     pub(super) fn outbound_mut(&mut self, index: u32) -> Option<&mut Outbound<M>> {

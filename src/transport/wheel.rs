@@ -7,6 +7,7 @@
 use crate::time::Nanos;
 
 const SLOTS: usize = 1024;
+const WORDS: usize = SLOTS / 64;
 const NIL: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,9 @@ const NOT_QUEUED: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Wheel {
     heads: Box<[u32; SLOTS]>,
-    occupied: [u64; SLOTS / 64],
+    occupied: [u64; WORDS],
+    /// One bit per word of `occupied` that is not 0.
+    words: u16,
     links: Vec<Links>,
     /// Everything before this tick has been handed out.
     tick: u64,
@@ -35,7 +38,8 @@ impl Wheel {
     pub(super) fn new(capacity: usize, tick_ns: u64) -> Self {
         Self {
             heads: Box::new([NIL; SLOTS]),
-            occupied: [0; SLOTS / 64],
+            occupied: [0; WORDS],
+            words: 0,
             links: Vec::with_capacity(capacity),
             tick: 0,
             shift: tick_ns.max(1).ilog2(),
@@ -71,22 +75,24 @@ impl Wheel {
     }
 
     /// The end of the first tick that has entries.
+    #[inline]
     pub(super) fn next_deadline(&self) -> Option<Nanos> {
+        if self.words == 0 {
+            return None;
+        }
         let start = (self.tick + 1) as usize % SLOTS;
-        (0..=SLOTS / 64).find_map(|step| {
-            let word = (start / 64 + step) % (SLOTS / 64);
-            let mut bits = self.occupied[word];
-            if step == 0 {
-                bits &= !0 << (start % 64);
-            } else if step == SLOTS / 64 {
-                bits &= !(!0 << (start % 64));
-            }
-            (bits != 0).then(|| {
-                let slot = word * 64 + bits.trailing_zeros() as usize;
-                let ahead = (slot + SLOTS - start) % SLOTS;
-                Nanos((self.tick + 1 + ahead as u64) << self.shift)
-            })
-        })
+        let first = self.occupied[start / 64] & (!0 << (start % 64));
+        let slot = if first != 0 {
+            start / 64 * 64 + first.trailing_zeros() as usize
+        } else {
+            // The words after it, in order; its own lower part comes last.
+            let after = start / 64 + 1;
+            let ahead = self.words.rotate_right(after as u32).trailing_zeros() as usize;
+            let word = (after + ahead) % WORDS;
+            word * 64 + self.occupied[word].trailing_zeros() as usize
+        };
+        let ahead = (slot + SLOTS - start) % SLOTS;
+        Some(Nanos((self.tick + 1 + ahead as u64) << self.shift))
     }
 
     /// Whether [`Wheel::pop`] would have something to do.
@@ -137,6 +143,7 @@ impl Wheel {
         }
         self.heads[slot] = index;
         self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.words |= 1 << (slot / 64);
     }
 
     fn unlink(&mut self, index: u32) {
@@ -146,6 +153,7 @@ impl Wheel {
             self.heads[slot] = next;
             if next == NIL {
                 self.occupied[slot / 64] &= !(1 << (slot % 64));
+                self.words &= !(u16::from(self.occupied[slot / 64] == 0) << (slot / 64));
             }
         } else {
             self.links[prev as usize].next = next;

@@ -305,3 +305,20 @@ fn dropped_messages_let_grants_go_on() {
     let second: Vec<u64> = grants(&mut solo).iter().map(|grant| grant.0).collect();
     assert_eq!(second, [4]);
 }
+
+#[test]
+fn without_live_order_a_message_keeps_the_place_it_came_to() {
+    for (live_srpt, first) in [(true, 2), (false, 4)] {
+        let mut solo =
+            Solo::new(Config { live_srpt, overcommit_max: 1, window_bytes: 10_000, ..plain() });
+        feed(&mut solo, client(1), 2, 0..1_000, 60_000);
+        feed(&mut solo, client(2), 4, 0..1_000, 50_000);
+        // The longer one gets ahead.
+        feed(&mut solo, client(1), 2, 1_000..20_000, 60_000);
+        solo.sent();
+        feed(&mut solo, client(2), 4, 1_000..2_000, 50_000);
+        feed(&mut solo, client(1), 2, 20_000..21_000, 60_000);
+        let last = grants(&mut solo);
+        assert_eq!(last.last().map(|grant| grant.0), Some(first), "live: {live_srpt}, {last:?}");
+    }
+}

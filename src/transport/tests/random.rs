@@ -9,10 +9,10 @@ use crate::transport::pair::*;
 use crate::transport::*;
 
 /// A splitmix64 generator.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -31,6 +31,10 @@ impl Random {
         let base = if self.below(4) == 0 { Config::to_the_letter() } else { Config::default() };
         let incoming_max_bytes = self.one_of(&[20_000, 100_000, 400_000, 2_000_000]);
         Config {
+            incast_rpcs_min: self.one_of(&[0, 1, 10]),
+            incast_unsched_bytes: self.one_of(&[0, 400, 100_000]),
+            unsched_by_rtt: self.flag(),
+            live_srpt: self.flag(),
             unsched_bytes: self.one_of(&[1, 1_000, 10_000, 40_000, 1_000_000]),
             incoming_max_bytes,
             overcommit_max: 1 + self.below(8) as usize,

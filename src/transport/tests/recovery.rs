@@ -342,7 +342,8 @@ fn a_stall_of_our_own_is_excused() {
         pair.idle(Nanos::from_ms(50));
         pair.now = pair.now + Nanos::from_ms(500);
         if excused {
-            pair.shards[0].excuse(500_000_000);
+            let now = pair.now;
+            pair.shards[0].excuse(now, 500_000_000);
         }
         pair.idle(Nanos::from_ms(1));
         assert_eq!(pair.responses.is_empty(), excused);
@@ -360,8 +361,8 @@ fn a_stall_with_computed_cutoffs_does_not_keep_the_timer_busy() {
     let mut solo = solo::Solo::new(Config { cutoffs_auto: true, ..solo::config() });
     solo.pass_time(Nanos::from_ms(1_500));
     solo.shard.on_timer(solo.now);
-    solo.shard.excuse(1_000_000_000);
     solo.now = Nanos::from_ms(2_500);
+    solo.shard.excuse(solo.now, 1_000_000_000);
     solo.shard.on_timer(solo.now);
     assert_eq!(solo.shard.next_deadline(solo.now), Some(Nanos::from_ms(3_500)));
 }

@@ -339,3 +339,24 @@ fn the_priority_map_gives_the_values_on_the_wire() {
     assert_eq!(solo.sent()[0].priority, 4);
     assert_eq!(solo.shard.metrics().sent_bytes_by_priority[5], u64::from(HALF));
 }
+
+/// A message of 20,000 bytes of which few are left, and then one of 15,000.
+#[test]
+fn the_order_is_by_bytes_left_or_by_length_or_by_both() {
+    for (order, left, expected) in [
+        (Order::BytesLeft, 5, 0),
+        (Order::BytesLeft, 12, 1),
+        (Order::Length, 5, 1),
+        (Order::Product, 10, 1),
+        (Order::Product, 5, 0),
+    ] {
+        let config =
+            Config { pacing: false, order, send_fifo_permille: 0, ..unscheduled(1_000_000) };
+        let mut solo = Solo::new(config);
+        let (_, long) = solo.call(20_000, 0);
+        solo.shard.poll_transmit(solo.now, &mut Sink::with_room(15 - left, solo.now));
+        let (_, short) = solo.call(15_000, 1);
+        let first = self::order(&solo.sent(), &[long, short])[0];
+        assert_eq!(first, expected, "{order:?} with {left} packets left");
+    }
+}

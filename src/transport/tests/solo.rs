@@ -150,6 +150,7 @@ pub(super) fn data_with(range: Range<u32>, length: u32, change: impl FnOnce(&mut
         ack: None,
         cutoff_version: 1,
         retransmit: false,
+        incast: false,
         offset: range.start,
     };
     change(&mut data);

@@ -1,0 +1,61 @@
+//! Calls and replies that go to the sink at once, past the queue.
+
+use super::solo::*;
+use crate::transport::pair::*;
+use crate::transport::*;
+use crate::wire::RpcId;
+
+fn call_through(solo: &mut Solo, len: u32, sink: &mut Sink) -> RpcId {
+    let message = outgoing(len as usize, SEED);
+    let (now, port) = (solo.now, solo.port);
+    solo.shard.call_through(now, port, SERVER, SERVICE, message, 7, sink).unwrap().1
+}
+
+#[test]
+fn a_request_of_one_packet_leaves_at_once_and_only_once() {
+    let mut solo = Solo::new(config());
+    let mut sink = Sink::with_room(10, solo.now);
+    let id = call_through(&mut solo, 100, &mut sink);
+    assert_eq!(briefs(&sink.frames), ["DATA 0..100/100 incoming=100 cutoffs=0 @6"]);
+    assert_eq!(sink.frames[0].packet.header.sender_id, id);
+    assert!(solo.sent().is_empty());
+    assert_eq!(solo.state(id), Some(State::ClientOutgoing));
+}
+
+#[test]
+fn a_response_of_one_packet_leaves_at_once_and_only_once() {
+    let mut solo = Solo::new(config());
+    let rpc = solo.serve(RpcId(2), 100);
+    solo.sent();
+    let mut sink = Sink::with_room(10, solo.now);
+    solo.shard.reply_through(solo.now, rpc, outgoing(100, SEED), &mut sink).unwrap();
+    assert_eq!(briefs(&sink.frames), ["DATA 0..100/100 incoming=100 cutoffs=0 @6"]);
+    assert!(solo.sent().is_empty());
+    solo.client_sends(RpcId(4), ack(&[RpcId(2)]));
+    assert_eq!(solo.state(RpcId(3)), None, "sent, so an ack ends it");
+}
+
+#[test]
+fn what_has_more_packets_or_waits_for_others_takes_the_queue() {
+    let mut solo = Solo::new(config());
+    let mut full = Sink::with_room(0, solo.now);
+    let first = call_through(&mut solo, 100, &mut full);
+    // Behind the first, though there is room now.
+    let mut sink = Sink::with_room(10, solo.now);
+    let second = call_through(&mut solo, 200, &mut sink);
+    let long = call_through(&mut solo, SEGMENT + 1, &mut sink);
+    assert!(full.frames.is_empty() && sink.frames.is_empty());
+    let ids: Vec<RpcId> = solo.sent().iter().map(|frame| frame.packet.header.sender_id).collect();
+    assert_eq!(ids, [first, second, long, long]);
+}
+
+#[test]
+fn what_is_refused_comes_back() {
+    let mut solo = Solo::new(config());
+    let rpc = solo.serve(RpcId(2), 100);
+    solo.shard.abort(solo.now, rpc);
+    let mut sink = Sink::with_room(10, solo.now);
+    let refused = solo.shard.reply_through(solo.now, rpc, outgoing(9, SEED), &mut sink);
+    assert_eq!(refused.unwrap_err().message.bytes, pattern(9, SEED));
+    assert!(sink.frames.is_empty());
+}
