@@ -1,5 +1,6 @@
 //! What an application implements, and what it is given.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -41,6 +42,11 @@ pub trait App {
     /// A timer set with [`Cx::set_timer`] is due.
     fn on_timer(&mut self, cx: &mut Cx<'_>, token: u64) {
         let _ = (cx, token);
+    }
+
+    /// Another shard's application has sent a message with [`Cx::spawn_on`].
+    fn on_message(&mut self, cx: &mut Cx<'_>, from: u8, message: Box<dyn Any + Send>) {
+        let _ = (cx, from, message);
     }
 
     /// The node is about to stop: the last callback in which calls and replies are possible. The

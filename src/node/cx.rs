@@ -1,16 +1,19 @@
 //! What a callback can do.
 
+use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
 use crate::dpdk::{ExternalBuffer, SegmentedBuf, SpareLists};
+use crate::net::Stack;
 use crate::time::Nanos;
 use crate::transport::{Metrics, Occupancy, Refused, RefusedReason, RpcHandle};
 use crate::wire::{HomaPort, MAX_MESSAGE_LENGTH, RpcId};
 
 use super::app::Transport;
-use super::egress::Egress;
+use super::crossing::{Letter, Outlet};
+use super::egress::{Egress, Sink};
 use super::outgoing::{MessageBuf, Outgoing};
 
 /// Timers of an application that may be set at a time.
@@ -26,6 +29,8 @@ pub(super) struct AppState {
     pub(super) spares: SpareLists,
     pub(super) timers: BinaryHeap<Reverse<(Nanos, u64)>>,
     pub(super) stop: bool,
+    /// The way to other shards, if there are any.
+    pub(super) outlet: Option<Box<Outlet>>,
 }
 
 /// The shard as a callback sees it.
@@ -33,6 +38,7 @@ pub struct Cx<'a> {
     pub(super) now: Nanos,
     pub(super) transport: &'a mut Transport,
     pub(super) egress: &'a mut Egress,
+    pub(super) stack: &'a mut Stack,
     pub(super) state: &'a mut AppState,
 }
 
@@ -68,6 +74,29 @@ impl Cx<'_> {
     /// The number of this shard.
     pub fn shard(&self) -> u8 {
         self.state.shard
+    }
+
+    /// Shards of this node, numbered from 0.
+    pub fn shards(&self) -> u8 {
+        self.state.outlet.as_ref().map_or(1, |outlet| outlet.shards() as u8)
+    }
+
+    /// Sends `message` to the application on another shard, which gets it in
+    /// [`App::on_message`](super::App::on_message).
+    ///
+    /// # Errors
+    /// The message comes back if there is no other shard of this number, or if too many messages wait
+    /// there: try again later.
+    pub fn spawn_on(
+        &mut self,
+        shard: u8,
+        message: Box<dyn Any + Send>,
+    ) -> Result<(), Box<dyn Any + Send>> {
+        let Some(outlet) = &mut self.state.outlet else { return Err(message) };
+        outlet.send(shard, Letter::Message(message)).map_err(|letter| match letter {
+            Letter::Message(message) => message,
+            Letter::Frame(_) | Letter::Ack(_) => unreachable!("it was a message"),
+        })
     }
 
     /// A buffer for a message of up to `capacity` bytes.
@@ -109,7 +138,7 @@ impl Cx<'_> {
         self.transport.close_port(self.now, port);
     }
 
-    /// The port that calls of this shard come from.
+    /// The port that calls of this shard come from; with several shards, one of them.
     pub fn client_port(&self) -> HomaPort {
         self.state.client_port
     }
@@ -126,9 +155,16 @@ impl Cx<'_> {
         message: impl Into<Outgoing>,
         cookie: u64,
     ) -> Result<RpcId, Refused<Outgoing>> {
-        let from = self.state.client_port;
-        let (_, id) = self.transport.call(self.now, from, host, port, message.into(), cookie)?;
-        Ok(id)
+        let from = match &mut self.state.outlet {
+            None => self.state.client_port,
+            Some(outlet) => outlet.port_for(self.transport, self.stack, host, port),
+        };
+        let (now, message) = (self.now, message.into());
+        let mut sink = Sink::new(now, self.egress, self.stack);
+        let transport = &mut *self.transport;
+        let started = transport.call_through(now, from, host, port, message, cookie, &mut sink);
+        sink.finish();
+        started.map(|(_, id)| id)
     }
 
     /// The id that the next successful [`Cx::call`] of this shard will get, for messages whose content
@@ -142,7 +178,10 @@ impl Cx<'_> {
         rpc: RpcHandle,
         response: Outgoing,
     ) -> Result<(), Refused<Outgoing>> {
-        self.transport.reply(self.now, rpc, response)
+        let mut sink = Sink::new(self.now, self.egress, self.stack);
+        let replied = self.transport.reply_through(self.now, rpc, response, &mut sink);
+        sink.finish();
+        replied
     }
 
     /// Asks for [`App::on_timer`](super::App::on_timer) with `token` at `at` or a little later.

@@ -4,18 +4,21 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::dpdk::{Mbuf, MbufCache, TxBurst};
-use crate::net::{Path, PathState, Stack};
+use crate::dpdk::{Capabilities, Mbuf, MbufCache, TxBurst};
+use crate::net::{Encapsulation, Path, PathState, Stack};
 use crate::time::Nanos;
 use crate::transport::{PeerRef, TxSink};
-use crate::wire::{DATA_HEADER_LEN, MAX_HEADER_LEN, Packet};
+use crate::wire::{Body, DATA_HEADER_LEN, Data, MAX_HEADER_LEN, Packet};
 
 use super::outgoing::Outgoing;
+use segmentation::Segmentation;
+
+mod segmentation;
 
 /// Packets handed to the port at once.
 pub(super) const TX_BURST: usize = 64;
-/// Packets kept while the addresses of their destinations are being resolved.
-const UNRESOLVED_MAX: usize = 256;
+/// Where the checksum stands in a Homa header, which is that of TCP.
+const CHECKSUM_AT: usize = 16;
 
 /// What happened to packets on their way out; see [`super::ShardStats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub(super) struct EgressCounters {
     pub(super) no_path: u64,
     /// Too many packets waited for the resolution of addresses.
     pub(super) unresolved_dropped: u64,
+    /// Packets that the port is to cut into segments.
+    pub(super) segmented: u64,
 }
 
 /// The way to a peer, valid while the stack's generation is what it was.
@@ -52,20 +57,30 @@ pub(super) struct Egress {
     /// By peer index.
     paths: Vec<Option<CachedPath>>,
     unresolved: VecDeque<Unresolved>,
+    unresolved_max: usize,
     /// Some of them can be sent, and found no room.
     resolved_waiting: bool,
+    segmentation: Segmentation,
     pub(super) counters: EgressCounters,
 }
 
 impl Egress {
-    pub(super) fn new(messages: MbufCache, headers: MbufCache, peers_max: usize) -> Self {
+    pub(super) fn new(
+        messages: MbufCache,
+        headers: MbufCache,
+        peers_max: usize,
+        unresolved_max: usize,
+        port: &Capabilities,
+    ) -> Self {
         Self {
             burst: TxBurst::new(),
             messages,
             headers,
             paths: Vec::with_capacity(peers_max),
-            unresolved: VecDeque::with_capacity(UNRESOLVED_MAX),
+            unresolved: VecDeque::with_capacity(unresolved_max),
+            unresolved_max,
             resolved_waiting: false,
+            segmentation: Segmentation::new(port),
             counters: EgressCounters::default(),
         }
     }
@@ -95,6 +110,9 @@ impl Egress {
                 PathState::Unreachable(_) => self.counters.no_path += 1,
                 PathState::Ready(path) if self.burst.room() > 0 => {
                     let length = waiting.packet.data_len();
+                    if let Some(packet) = waiting.packet.data_mut() {
+                        complete(&path, packet, &[]);
+                    }
                     if let Some(header) = waiting.packet.prepend(path.header_len()) {
                         path.write(header, waiting.priority, length);
                         // There is room, so it is taken.
@@ -118,15 +136,26 @@ impl Egress {
     /// Forgets everything on the way, for an orderly end.
     pub(super) fn clear(&mut self) {
         self.unresolved.clear();
+        self.segmentation.clear();
         self.burst.clear();
     }
 }
 
-/// Where the transport's packets go in one turn of the loop.
+/// Completes a Homa packet, of which `header` lacks nothing but the checksum that marked TCP needs;
+/// `payload` is what of it lies elsewhere.
+#[inline]
+fn complete(path: &Path, header: &mut [u8], payload: &[u8]) {
+    if path.encapsulation() == Encapsulation::MarkedTcp {
+        let checksum = path.tcp_checksum(header, payload);
+        header[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// Where the transport's packets go in one turn of the loop. Ends with [`Sink::finish`].
 pub(super) struct Sink<'a> {
-    pub(super) now: Nanos,
-    pub(super) egress: &'a mut Egress,
-    pub(super) stack: &'a mut Stack,
+    now: Nanos,
+    egress: &'a mut Egress,
+    stack: &'a mut Stack,
 }
 
 enum Way {
@@ -135,7 +164,23 @@ enum Way {
     None,
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    #[inline]
+    pub(super) fn new(now: Nanos, egress: &'a mut Egress, stack: &'a mut Stack) -> Self {
+        if egress.segmentation.has_spilled() {
+            egress.segmentation.send_spilled(&mut egress.burst);
+        }
+        Self { now, egress, stack }
+    }
+
+    /// Sends what was held back to be joined with more.
+    #[inline]
+    pub(super) fn finish(self) {
+        if self.egress.segmentation.is_joining() {
+            self.egress.flush_joined();
+        }
+    }
+
     #[inline]
     fn path(&mut self, to: PeerRef) -> Way {
         let generation = self.stack.generation();
@@ -172,7 +217,7 @@ impl Sink<'_> {
     #[cold]
     fn keep(&mut self, to: PeerRef, priority: u8, packet: &Packet, payload: &[u8]) {
         let egress = &mut *self.egress;
-        if egress.unresolved.len() >= UNRESOLVED_MAX {
+        if egress.unresolved.len() >= egress.unresolved_max {
             egress.counters.unresolved_dropped += 1;
             return;
         }
@@ -188,12 +233,25 @@ impl Sink<'_> {
             egress.counters.no_mbuf += 1;
         }
     }
+
+    /// Keeps a DATA packet, in as many pieces as the MTU of its destination asks for. Copied: the
+    /// message may be sent again or be gone before the address is known.
+    #[cold]
+    fn keep_data(&mut self, to: PeerRef, priority: u8, packet: &Packet, payload: &[u8]) {
+        let Body::Data(data) = packet.body else { return };
+        let piece_bytes = self.stack.payload_max(to.addr).saturating_sub(DATA_HEADER_LEN).max(1);
+        for (index, piece) in payload.chunks(piece_bytes).enumerate() {
+            let offset = data.offset + (index * piece_bytes) as u32;
+            let body = Body::Data(Data { offset, ..data });
+            self.keep(to, priority, &Packet { body, ..*packet }, piece);
+        }
+    }
 }
 
 impl TxSink<Outgoing> for Sink<'_> {
     #[inline]
     fn room(&self) -> usize {
-        self.egress.burst.room()
+        self.egress.segmentation.room(self.egress.burst.room())
     }
 
     fn control(&mut self, to: PeerRef, priority: u8, packet: &Packet) {
@@ -210,6 +268,7 @@ impl TxSink<Outgoing> for Sink<'_> {
         let Some(frame) = mbuf.append(link_len + homa_len) else { return };
         path.write(frame, priority, homa_len);
         packet.emit(&mut frame[link_len..]);
+        complete(&path, &mut frame[link_len..], &[]);
         // The transport asked for room first.
         let _ = self.egress.burst.push(mbuf);
     }
@@ -225,21 +284,20 @@ impl TxSink<Outgoing> for Sink<'_> {
     ) {
         let path = match self.path(to) {
             Way::Ready(path) => path,
-            Way::Resolving => {
-                // Copied: the message may be sent again or be gone before the address is known.
-                let payload = message.bytes(range);
-                return self.keep(to, priority, packet, payload);
-            }
+            Way::Resolving => return self.keep_data(to, priority, packet, message.bytes(range)),
             Way::None => return,
         };
         let link_len = path.header_len();
         let payload_len = (range.end - range.start) as usize;
         let egress = &mut *self.egress;
-        let frame =
-            message.packet(range, link_len + DATA_HEADER_LEN, &mut egress.headers, |header| {
-                path.write(header, priority, DATA_HEADER_LEN + payload_len);
-                packet.emit(&mut header[link_len..]);
-            });
+        if !path.takes(DATA_HEADER_LEN + payload_len) {
+            return egress.send_segmented(to, &path, priority, packet, message, range);
+        }
+        let header_bytes = link_len + DATA_HEADER_LEN;
+        let frame = message.packet(range, header_bytes, &mut egress.headers, None, |header| {
+            path.write(header, priority, DATA_HEADER_LEN + payload_len);
+            packet.emit(&mut header[link_len..]);
+        });
         match frame {
             // The transport asked for room first.
             Some(frame) => drop(egress.burst.push_shared(frame)),

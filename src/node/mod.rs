@@ -1,21 +1,31 @@
 //! Shards on cores, the run-to-completion loop and the application API.
 //!
 //! A node is one DPDK port with one address. Each shard is a pinned thread with its own receive and
-//! transmit queue, transport and application; nothing on the packet path is shared. One turn of the
-//! loop: time, receive burst, protocol, application, timers, transmit.
+//! transmit queue, transport and application. One turn of the loop: time, receive burst, packets from
+//! other shards, protocol, application, timers, transmit.
+//!
+//! Every packet belongs to one shard ([`net::Steering`]); one that came to another is passed on
+//! through a ring. Shards share nothing else but the cells of [`transport::HostShare`], through which
+//! they grant and send as one host.
 //!
 //! This module must not know benchmarks or command lines.
 
 mod app;
 mod config;
+mod crossing;
 mod cx;
 mod egress;
 mod idle;
 mod outgoing;
 mod payload;
+mod queues;
+mod ring;
 mod shard;
 mod signals;
 mod stats;
+mod steer;
+mod trace;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,15 +38,23 @@ pub use cx::{AllocError, Cx, is_transient};
 pub use idle::IdlePolicy;
 pub use outgoing::{MessageBuf, Outgoing};
 pub use payload::{Message, PacketBytes};
+pub use ring::{Consumer, Producer, ring};
 pub use signals::stop_on_signals;
-pub use stats::{ShardReport, ShardStats};
+pub use stats::{NodeReport, ShardReport, ShardStats};
+pub use trace::TraceConfig;
+pub use watch::{Callback, SlowCallback};
 
-use crate::dpdk::{self, Capabilities, Eal, EalConfig, Mempool, Port, PortBuilder, allowed_cpus};
-use crate::net::{self, MacAddr};
-use crate::transport;
+use crate::dpdk::{
+    self, Capabilities, Eal, EalConfig, Mempool, Port, PortBuilder, allowed_cpus, free_hugepages,
+};
+use crate::net::{self, MacAddr, Steering};
+use crate::transport::{self, HostShare};
 use shard::{Shard, ShardParts};
 use stats::Published;
+use trace::{TraceWriter, Tracer};
 
+/// What [`free_hugepages`] counts, in MB.
+const HUGEPAGE_MB: u64 = 2;
 /// How soon a node that waits for the link hears that it is to stop.
 const LINK_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -45,6 +63,8 @@ const LINK_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 struct ShardConfig {
     transport: transport::Config,
     net: net::Config,
+    port: Capabilities,
+    unresolved_packets_max: usize,
     segment_bytes: u32,
     idle: IdlePolicy,
     cpus: usize,
@@ -66,8 +86,15 @@ pub enum NodeError {
     Config(String),
     /// The link did not come up.
     NoLink(String),
-    /// The application panicked; the text is its message.
-    AppPanicked(String),
+    /// The application panicked.
+    AppPanicked {
+        /// The shard it ran on.
+        shard: u8,
+        /// The callback it ran in.
+        callback: Callback,
+        /// What it said.
+        text: String,
+    },
     /// Packet buffers were not given back: received, transmitted.
     Leaked {
         /// Mbufs of the receive pool still in use.
@@ -87,7 +114,9 @@ impl fmt::Display for NodeError {
             Self::NoLink(device) => {
                 write!(f, "{device}: no link: start the other side, or raise the link timeout")
             }
-            Self::AppPanicked(text) => write!(f, "the application panicked: {text}"),
+            Self::AppPanicked { shard, callback, text } => {
+                write!(f, "the application panicked on shard {shard} in {callback}: {text}")
+            }
             Self::Leaked { rx_mbufs, tx_mbufs } => write!(
                 f,
                 "{rx_mbufs} mbufs of the receive pool and {tx_mbufs} of the transmit pool were not \
@@ -111,7 +140,10 @@ impl From<dpdk::Error> for NodeError {
 #[derive(Debug)]
 pub struct Node {
     shard: ShardConfig,
-    cpu: usize,
+    /// One shard on each.
+    cpus: Vec<usize>,
+    client_port_blocks: u16,
+    detour: bool,
     device: String,
     port: Port,
     rx_pool: Mempool,
@@ -121,8 +153,11 @@ pub struct Node {
     /// DPDK was started for this node and ends with it.
     owns_eal: bool,
     stop: Arc<AtomicBool>,
-    published: Arc<Published>,
+    /// By shard.
+    published: Arc<[Published]>,
+    steering: Arc<Steering>,
     link_timeout: Duration,
+    trace: Option<TraceConfig>,
 }
 
 impl Node {
@@ -132,13 +167,13 @@ impl Node {
     /// When a setting is out of range, memory or rights are missing, or the device is not there.
     pub fn start(config: &NodeConfig) -> Result<Self, NodeError> {
         config.validate()?;
-        let cpu = config.cpu.or_else(|| allowed_cpus().first().copied());
+        let cpu = config.cpus.first().copied().or_else(|| allowed_cpus().first().copied());
         let eal = Eal::start(&EalConfig {
             hugepages: config.hugepages,
-            memory_mb: config.memory_mb,
+            memory_mb: config.memory_mb_needed(free_hugepages() * HUGEPAGE_MB),
             main_cpu: Some(cpu.unwrap_or(0)),
             file_prefix: config.file_prefix.clone(),
-            devices: vec![config.device.clone()],
+            devices: vec![config.device.clone().for_mtu(config.mtu)],
             ..EalConfig::default()
         })?;
         Ok(Self { owns_eal: true, ..Self::start_on(&eal, 0, config)? })
@@ -152,27 +187,31 @@ impl Node {
     /// When a setting is out of range, memory is missing, or the device was opened before.
     pub fn start_on(eal: &Eal, index: usize, config: &NodeConfig) -> Result<Self, NodeError> {
         config.validate()?;
-        let cpus = allowed_cpus();
-        let cpu = config.cpu.or_else(|| cpus.first().copied()).unwrap_or(0);
-        // A frame must fit one mbuf: scattered reception would have to be copied together.
-        let data_room = config.mtu.saturating_add(64).max(2048);
-        let pool = |mbufs| Mempool::builder().mbufs(mbufs).data_room_bytes(data_room).build(eal);
+        let allowed = allowed_cpus();
+        let cpus = match &config.cpus[..] {
+            [] => vec![allowed.first().copied().unwrap_or(0)],
+            cpus => cpus.to_vec(),
+        };
+        let shards = config.shards();
+        let pool = |mbufs| config.pool(mbufs).build(eal);
         let (rx_pool, tx_pool) = (pool(config.rx_mbufs)?, pool(config.tx_mbufs)?);
         let header_pool = pool(config.header_mbufs)?;
-        let port = PortBuilder::new(&rx_pool)
+        let builder = PortBuilder::new(&rx_pool)
             .descriptors(config.descriptors, config.descriptors)
             .mtu(config.mtu)
-            .open(eal, index)?;
+            // Neighbour Discovery asks groups of stations.
+            .all_multicast(config.speaks_ipv6());
+        let (port, steering) = steer::open(builder, eal, index, shards)?;
         let hardware = port.spec().is_hardware();
         let shard = ShardConfig {
             transport: paced(config, &port, hardware),
-            net: net::Config {
-                mac: config.mac.unwrap_or_else(|| MacAddr(port.mac())),
-                ..config.net.clone()
-            },
+            net: config.net_config(config.mac.unwrap_or_else(|| MacAddr(port.mac()))),
+            port: port.capabilities().clone(),
+            unresolved_packets_max: config.unresolved_packets_max as usize,
             segment_bytes: config.segment_bytes(),
             idle: config.idle,
-            cpus: cpus.len(),
+            // More shards than CPUs must let each other run.
+            cpus: if is_oversubscribed(&cpus) { 1 } else { allowed.len() },
             drain_ns: config.drain.as_nanos() as u64,
             drop_fraction: config.drop_fraction,
         };
@@ -180,7 +219,9 @@ impl Node {
         shard.net.validate().map_err(NodeError::Net)?;
         Ok(Self {
             shard,
-            cpu,
+            cpus,
+            client_port_blocks: config.client_port_blocks,
+            detour: config.detour && shards > 1,
             device: port.spec().to_string(),
             port,
             rx_pool,
@@ -189,9 +230,16 @@ impl Node {
             eal: eal.clone(),
             owns_eal: false,
             stop: Arc::default(),
-            published: Arc::default(),
+            published: (0..shards).map(|_| Published::default()).collect(),
+            steering: Arc::new(steering),
             link_timeout: config.link_timeout,
+            trace: config.trace.clone(),
         })
+    }
+
+    /// Shards of the node.
+    pub fn shards(&self) -> u8 {
+        self.published.len() as u8
     }
 
     /// What the port can do, and what of it is used.
@@ -209,52 +257,147 @@ impl Node {
         Arc::clone(&self.stop)
     }
 
-    /// Reads the counters of the shard while it runs.
+    /// Reads the counters of all shards together while they run.
     pub fn stats_reader(&self) -> impl Fn() -> ShardStats + Send + 'static {
-        let published = Arc::clone(&self.published);
-        move || published.read()
+        let read = self.shard_stats_reader();
+        move || {
+            let mut sum = ShardStats::default();
+            read().iter().for_each(|stats| sum.add(stats));
+            sum
+        }
     }
 
-    /// Runs until an application calls [`Cx::stop`] or the stop flag is set. `make_app` builds the
-    /// application on its shard's thread. Once in the life of a node.
+    /// Reads the counters of each shard while they run.
+    pub fn shard_stats_reader(&self) -> impl Fn() -> Vec<ShardStats> + Send + 'static {
+        let published = Arc::clone(&self.published);
+        move || published.iter().map(Published::read).collect()
+    }
+
+    /// Runs a node of one shard until its application calls [`Cx::stop`] or the stop flag is set.
+    /// `make_app` builds the application on its shard's thread. Once in the life of a node.
     ///
     /// # Errors
-    /// When the link does not come up, the application panics, or the node has run before.
+    /// When the node has several shards (see [`Node::run_shards`]), the link does not come up, the
+    /// application panics, or the node has run before.
     pub fn run<A: App>(
         &mut self,
         make_app: impl FnOnce(&mut Cx<'_>) -> A + Send,
     ) -> Result<ShardReport, NodeError> {
+        if self.shards() > 1 {
+            return Err(NodeError::Config(format!(
+                "the node has {} shards, and one application was given: use Node::run_shards",
+                self.shards()
+            )));
+        }
+        self.run_each(vec![make_app]).map(|report| report.merged())
+    }
+
+    /// Runs all shards until the application of one of them calls [`Cx::stop`], the stop flag is set, or
+    /// one of them fails. `make_app` builds the application of each shard on its thread; the number of
+    /// the shard is [`Cx::shard`]. Once in the life of a node.
+    ///
+    /// # Errors
+    /// When the link does not come up, an application panics (the others are stopped then), or the
+    /// node has run before.
+    pub fn run_shards<A: App>(
+        &mut self,
+        make_app: impl Fn(&mut Cx<'_>) -> A + Sync,
+    ) -> Result<NodeReport, NodeError> {
+        self.run_each(vec![&make_app; self.published.len()])
+    }
+
+    /// Runs one shard for each of `make_apps`.
+    fn run_each<A: App, F: FnOnce(&mut Cx<'_>) -> A + Send>(
+        &mut self,
+        make_apps: Vec<F>,
+    ) -> Result<NodeReport, NodeError> {
         self.wait_for_link()?;
-        let taken = (self.port.take_rx_queue(0), self.port.take_tx_queue(0));
-        let (Some(rx), Some(tx)) = taken else {
-            return Err(NodeError::Config(format!("{}: the node has run before", self.device)));
-        };
-        let parts = ShardParts {
-            config: &self.shard,
-            rx,
-            tx,
-            tx_pool: self.tx_pool.clone(),
-            header_pool: self.header_pool.clone(),
-            clock: self.eal.clock(),
-            published: &self.published,
-            stop: &self.stop,
-        };
-        let (eal, cpu) = (&self.eal, self.cpu);
+        let shards = self.shards();
+        let queues = queues::deal(&mut self.port, shards)?;
+        let host = HostShare::new(shards, &self.shard.transport)?;
+        let crossings =
+            crossing::crossings(&self.steering, shards, self.client_port_blocks, self.detour);
+        let configs: Vec<ShardConfig> = (0..shards).map(|shard| self.shard.of(shard)).collect();
+        let (tracers, trace_writer) = self.open_trace()?;
+        // One clock: shards compare ages of messages.
+        let (eal, clock, stop) = (&self.eal, self.eal.clock(), &*self.stop);
+        let parts = configs.iter().zip(&*self.published).zip(queues).zip(crossings);
+        let threads = parts.zip(&self.cpus).zip(make_apps).zip(tracers);
         std::thread::scope(|scope| {
-            let shard = move || {
-                let lcore = eal.register_lcore_thread(Some(cpu))?;
-                let report = Shard::new(parts, make_app)?.run();
-                drop(lcore);
-                Ok(report)
-            };
-            let thread = std::thread::Builder::new().name("homa-shard-0".into());
-            match thread.spawn_scoped(scope, shard) {
-                Ok(handle) => handle.join().unwrap_or_else(|panic| {
-                    Err(NodeError::AppPanicked(panic_text(panic.as_ref())))
-                }),
-                Err(error) => Err(NodeError::Config(format!("no thread for the shard: {error}"))),
+            // It ends when the shards have dropped their ends of the rings.
+            if let Some(writer) = trace_writer {
+                scope.spawn(move || {
+                    if let Err(error) = writer.run() {
+                        log::error!("the trace is not complete: {error}");
+                    }
+                });
             }
+            let mut handles = Vec::with_capacity(shards.into());
+            for ((((((config, published), (rx, tx)), crossing), &cpu), make_app), trace) in threads
+            {
+                let parts = ShardParts {
+                    config,
+                    rx,
+                    tx,
+                    rx_pool: self.rx_pool.clone(),
+                    tx_pool: self.tx_pool.clone(),
+                    header_pool: self.header_pool.clone(),
+                    clock,
+                    published,
+                    stop,
+                    host: Arc::clone(&host),
+                    crossing: (shards > 1).then_some(crossing),
+                    trace,
+                };
+                let run = move || {
+                    // However this shard ends, the others do, too.
+                    let _stop = StopOthers(stop);
+                    let lcore = eal.register_lcore_thread(Some(cpu))?;
+                    let report = Shard::new(parts, make_app)?.run();
+                    drop(lcore);
+                    Ok(report)
+                };
+                let shard = config.transport.shard;
+                let thread = std::thread::Builder::new().name(format!("homa-shard-{shard}"));
+                match thread.spawn_scoped(scope, run) {
+                    Ok(handle) => handles.push((shard, published, handle)),
+                    Err(error) => {
+                        stop.store(true, Ordering::Relaxed);
+                        let text = format!("no thread for shard {shard}: {error}");
+                        return Err(NodeError::Config(text));
+                    }
+                }
+            }
+            // All must have ended before the first error is told.
+            let ended: Vec<Result<ShardReport, NodeError>> = handles
+                .into_iter()
+                .map(|(shard, published, handle)| {
+                    handle.join().unwrap_or_else(|panic| {
+                        let callback = published.callback();
+                        let text = panic_text(panic.as_ref());
+                        Err(NodeError::AppPanicked { shard, callback, text })
+                    })
+                })
+                .collect();
+            let shards: Result<Vec<ShardReport>, NodeError> = ended.into_iter().collect();
+            Ok(NodeReport { shards: shards? })
         })
+    }
+
+    /// A tracer for each shard, and the one that writes what they record; none without a trace.
+    fn open_trace(&self) -> Result<(Vec<Option<Tracer>>, Option<TraceWriter>), NodeError> {
+        let shards = usize::from(self.shards());
+        let Some(config) = &self.trace else {
+            return Ok(((0..shards).map(|_| None).collect(), None));
+        };
+        let now = self.eal.clock().now();
+        let (tracers, writer) = trace::create(config, now, shards).map_err(|error| {
+            let file = config.file.display();
+            NodeError::Config(format!(
+                "{file}: {error}: name a file for the trace that may be written"
+            ))
+        })?;
+        Ok((tracers.into_iter().map(Some).collect(), Some(writer)))
     }
 
     /// Returns when the link is up, or the node was told to stop.
@@ -301,6 +444,32 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Stops the other shards of a node when this one ends.
+struct StopOthers<'a>(&'a AtomicBool);
+
+impl Drop for StopOthers<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl ShardConfig {
+    /// The settings of shard number `shard`.
+    fn of(&self, shard: u8) -> Self {
+        let mut config = self.clone();
+        config.transport.shard = shard;
+        // All stacks see how neighbours are reached; the first speaks for the host.
+        config.net.arp_responder &= shard == 0;
+        config.net.announce &= shard == 0;
+        config
+    }
+}
+
+/// Whether several shards run on one CPU.
+fn is_oversubscribed(cpus: &[usize]) -> bool {
+    cpus.iter().enumerate().any(|(at, cpu)| cpus[..at].contains(cpu))
 }
 
 /// The transport's settings, with the speed of this link and the buffers of this port.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::dpdk::{ExternalBuffer, MbufCache, MbufRef, SegmentedBuf};
+use crate::dpdk::{ExternalBuffer, Mbuf, MbufCache, MbufRef, SegmentedBuf, TcpOffload};
 use crate::transport::OutMessage;
 
 /// A message under construction: made by [`Cx::alloc`](super::Cx::alloc), written through
@@ -32,13 +32,14 @@ impl Outgoing {
     }
 
     /// A packet of the bytes `range`, one segment of the message, behind `header_bytes` that `fill`
-    /// writes. `None` when packet buffers run out.
+    /// writes, for `offload` by the port. `None` when packet buffers run out.
     #[inline]
     pub(super) fn packet(
         &mut self,
         range: Range<u32>,
         header_bytes: usize,
         cache: &mut MbufCache,
+        offload: Option<&TcpOffload>,
         fill: impl FnOnce(&mut [u8]),
     ) -> Option<MbufRef> {
         match &mut self.0 {
@@ -46,15 +47,34 @@ impl Outgoing {
                 // Most messages have one packet; a division is dear.
                 let first = range.start == 0;
                 let index = if first { 0 } else { (range.start / buffer.segment_bytes()) as usize };
-                buffer.with_header(index, header_bytes, cache, fill)
+                buffer.with_header(index, header_bytes, cache, offload, fill)
             }
             Source::External { buffer, .. } => {
                 let window =
                     cache.alloc_external(buffer, range.start as usize..range.end as usize)?;
                 let mut head = cache.alloc()?;
                 fill(head.append(header_bytes)?);
+                if let Some(offload) = offload {
+                    head.request_tcp_offload(offload);
+                }
                 head.chain(window).ok()?;
                 Some(head.share())
+            }
+        }
+    }
+
+    /// A window on the bytes `range`, which lie within one segment of the message. `None` when packet
+    /// buffers run out.
+    pub(super) fn window(&self, range: Range<u32>, cache: &mut MbufCache) -> Option<Mbuf> {
+        match &self.0 {
+            Source::Packets(buffer) => {
+                let segment_bytes = buffer.segment_bytes();
+                let index = range.start / segment_bytes;
+                let start = index * segment_bytes;
+                buffer.window(index as usize, range.start - start..range.end - start, cache)
+            }
+            Source::External { buffer, .. } => {
+                cache.alloc_external(buffer, range.start as usize..range.end as usize)
             }
         }
     }

@@ -1,31 +1,38 @@
 //! The run-to-completion loop of one core: receive burst, protocol, application, timers, transmit.
 
+mod crossing;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::dpdk::{Clock, Mbuf, Mempool, RxBurst, RxQueue, SpareLists, TxQueue};
-use crate::net::{self, NetEvent, Received, Stack, UnreachableCause};
+use crate::dpdk::{Clock, Mbuf, Mempool, RxBurst, SpareLists};
+use crate::net::{self, NetEvent, QuotedPacket, Received, Stack, UnreachableCause};
 use crate::time::Nanos;
-use crate::transport::{self, Event, RpcHandle, Unreachable};
-use crate::wire::{DATA_HEADER_LEN, HomaPort, Packet};
+use crate::transport::{self, Event, HostShare, RpcHandle, Unreachable};
+use crate::wire::{DATA_HEADER_LEN, HomaPort, Packet, RpcId};
 
 use super::app::{
     Abandoned, App, CallFailed, Request, RequestHead, Responder, Response, Transport, Verdict,
 };
+use super::crossing::{Crossing, Outlet, Way};
 use super::cx::{AppState, Cx};
 use super::egress::{Egress, Sink};
 use super::idle::Idle;
 use super::payload::PacketBytes;
+use super::queues::{RxSource, TxSource};
 use super::stats::{Published, ShardReport, ShardStats};
+use super::trace::{Direction, Tracer};
+use super::watch::{Callback, Watched};
 use super::{NodeError, ShardConfig};
 
 /// Packets taken from the port at once. Few, so that answers to the first leave before the last are
 /// looked at: the peer works on them meanwhile. More would make both sides wait for each other.
 const RX_BURST: usize = 8;
 /// Polls of the port per turn when there is nothing else to do.
-const IDLE_POLLS: usize = 4;
+const IDLE_POLLS: usize = 16;
 /// Housekeeping of the network stack happens this often.
 const STACK_INTERVAL: Nanos = Nanos::from_ms(1);
 /// A loop that did not come round for this long was not running: the time does not count as
@@ -43,22 +50,31 @@ const TX_ROUNDS: usize = 2;
 /// What a shard is built from: the queues that are its own.
 pub(super) struct ShardParts<'a> {
     pub(super) config: &'a ShardConfig,
-    pub(super) rx: RxQueue,
-    pub(super) tx: TxQueue,
+    pub(super) rx: RxSource,
+    pub(super) tx: TxSource,
+    pub(super) rx_pool: Mempool,
     pub(super) tx_pool: Mempool,
     pub(super) header_pool: Mempool,
     pub(super) clock: Clock,
     pub(super) published: &'a Published,
     pub(super) stop: &'a AtomicBool,
+    /// What this shard shares with others, if there are any.
+    pub(super) host: Arc<HostShare>,
+    pub(super) crossing: Option<(Crossing, Outlet)>,
+    pub(super) trace: Option<Tracer>,
 }
 
 /// One core's share of the node, with its application.
 pub(super) struct Shard<'a, A> {
-    app: A,
+    app: Watched<'a, A>,
     transport: Transport,
     stack: Stack,
-    rx: RxQueue,
-    tx: TxQueue,
+    rx: RxSource,
+    tx: TxSource,
+    /// The way to and from other shards, if there are any.
+    crossing: Option<Box<Crossing>>,
+    /// For copies of frames that all shards must see.
+    rx_pool: Mempool,
     rx_burst: RxBurst<RX_BURST>,
     egress: Egress,
     state: AppState,
@@ -72,6 +88,9 @@ pub(super) struct Shard<'a, A> {
     drain: Nanos,
     linger: Nanos,
     loss: Loss,
+    trace: Option<Tracer>,
+    /// Packets waiting in the transmit burst that are in the trace already.
+    traced: usize,
     published: &'a Published,
     stop: &'a AtomicBool,
 }
@@ -83,13 +102,16 @@ impl<'a, A: App> Shard<'a, A> {
         make_app: impl FnOnce(&mut Cx<'_>) -> A,
     ) -> Result<Self, NodeError> {
         let config = parts.config;
-        let mut transport = Transport::new(config.transport.clone(), ())?;
-        let stack = Stack::new(config.net.clone())?;
+        let mut transport = Transport::sharing(config.transport.clone(), (), &parts.host)?;
+        let (crossing, outlet) = parts.crossing.unzip();
+        let mut stack = Stack::new(config.net.clone())?;
         let client_port = transport.open_client_port().unwrap_or(HomaPort::FIRST_CLIENT);
         let mut egress = Egress::new(
             parts.tx_pool.cache(),
             parts.header_pool.cache(),
             config.transport.peers_max,
+            config.unresolved_packets_max,
+            &config.port,
         );
         let mut state = AppState {
             shard: config.transport.shard,
@@ -98,16 +120,26 @@ impl<'a, A: App> Shard<'a, A> {
             spares: SpareLists::default(),
             timers: BinaryHeap::new(),
             stop: false,
+            outlet: outlet.map(Box::new),
         };
         let now = parts.clock.now();
-        let mut cx = Cx { now, transport: &mut transport, egress: &mut egress, state: &mut state };
-        let app = make_app(&mut cx);
+        let mut cx = Cx {
+            now,
+            transport: &mut transport,
+            egress: &mut egress,
+            stack: &mut stack,
+            state: &mut state,
+        };
+        parts.published.enter(Callback::Build);
+        let app = Watched::new(make_app(&mut cx), parts.clock, parts.published);
         Ok(Self {
             app,
             transport,
             stack,
             rx: parts.rx,
             tx: parts.tx,
+            crossing: crossing.map(Box::new),
+            rx_pool: parts.rx_pool,
             rx_burst: RxBurst::new(),
             egress,
             state,
@@ -121,6 +153,8 @@ impl<'a, A: App> Shard<'a, A> {
             drain: Nanos(config.drain_ns),
             linger: Nanos(config.transport.ack_delay_ns).min(LINGER_MAX) + TURN,
             loss: Loss::new(config.drop_fraction),
+            trace: parts.trace,
+            traced: 0,
             published: parts.published,
             stop: parts.stop,
         })
@@ -143,13 +177,24 @@ impl<'a, A: App> Shard<'a, A> {
     fn drain(&mut self) {
         let give_up = self.clock.now() + self.drain;
         let mut busy_at = self.clock.now();
+        let mut noted = false;
         loop {
             let now = self.clock.now();
             if !self.is_drained() {
                 busy_at = now;
             }
-            if now >= give_up || now > busy_at + self.linger {
+            if now >= give_up {
                 return;
+            }
+            if now > busy_at + self.linger {
+                // Others may still need us: packets for them come to our queue.
+                let Some(crossing) = &self.crossing else { return };
+                if !std::mem::replace(&mut noted, true) {
+                    crossing.note_drained();
+                }
+                if crossing.all_drained() {
+                    return;
+                }
             }
             self.turn();
         }
@@ -167,7 +212,10 @@ impl<'a, A: App> Shard<'a, A> {
             metrics: *self.transport.metrics(),
             occupancy: self.transport.occupancy(),
             net: self.stack.counters().iter().collect(),
+            slowest: self.app.slowest,
         };
+        self.published.publish(&self.stats);
+        self.published.enter(Callback::None);
         // Handles of queues and buffers go in this order: the application's messages first.
         drop(self.app);
         drop(self.transport);
@@ -179,18 +227,28 @@ impl<'a, A: App> Shard<'a, A> {
     /// One turn of the loop.
     #[inline]
     fn turn(&mut self) {
-        let received = self.poll_rx();
+        let mut received = self.poll_rx();
         // Read after the poll: what has just come in is not late.
         let now = self.clock.now();
         self.note_stall(now);
-        self.take_in(now, received);
+        let mut sent = 0;
+        if received > 0 {
+            self.take_in(now, received);
+        }
+        if self.crossing.is_some() {
+            received += self.cross(now);
+        }
+        if received > 0 {
+            self.deliver(now);
+            // Answers leave before anything that can wait is looked at.
+            sent += self.transmit(now);
+        }
         // Also without packets: messages that the application dropped may let others go on.
         self.transport.end_burst(now);
-        self.deliver(now);
         self.with_app_at(now, |app, cx| app.on_poll(cx));
         self.deliver(now);
         self.run_timers(now);
-        let sent = self.transmit(now);
+        sent += self.transmit(now);
         if received + sent > 0 {
             self.stats.busy_turns += 1;
             self.idle.worked();
@@ -209,24 +267,29 @@ impl<'a, A: App> Shard<'a, A> {
     fn note_stall(&mut self, now: Nanos) {
         let away = now.since(self.last_turn);
         if away > STALL {
-            self.transport.excuse(away.0);
+            self.transport.excuse(now, away.0);
             self.stats.stalls += 1;
             self.stats.stall_ns_max = self.stats.stall_ns_max.max(away.0);
         }
         self.last_turn = now;
     }
 
-    fn with_app<R>(&mut self, callback: impl FnOnce(&mut A, &mut Cx<'_>) -> R) -> R {
+    fn with_app<R>(&mut self, callback: impl FnOnce(&mut Watched<'a, A>, &mut Cx<'_>) -> R) -> R {
         let now = self.clock.now();
         self.with_app_at(now, callback)
     }
 
     #[inline]
-    fn with_app_at<R>(&mut self, now: Nanos, callback: impl FnOnce(&mut A, &mut Cx<'_>) -> R) -> R {
+    fn with_app_at<R>(
+        &mut self,
+        now: Nanos,
+        callback: impl FnOnce(&mut Watched<'a, A>, &mut Cx<'_>) -> R,
+    ) -> R {
         let mut cx = Cx {
             now,
             transport: &mut self.transport,
             egress: &mut self.egress,
+            stack: &mut self.stack,
             state: &mut self.state,
         };
         callback(&mut self.app, &mut cx)
@@ -250,11 +313,11 @@ impl<'a, A: App> Shard<'a, A> {
 
     #[inline]
     fn take_in(&mut self, now: Nanos, received: usize) {
-        if received == 0 {
-            return;
-        }
         self.stats.rx_packets += received as u64;
         self.stats.full_bursts += u64::from(received == RX_BURST);
+        if let Some(trace) = &mut self.trace {
+            trace.record_all(now, Direction::In, self.rx_burst.frames());
+        }
         while let Some(mbuf) = self.rx_burst.next() {
             self.stats.rx_bytes += mbuf.packet_len() as u64;
             if self.loss.strikes() {
@@ -262,7 +325,7 @@ impl<'a, A: App> Shard<'a, A> {
                 continue;
             }
             if mbuf.segment_count() == 1 {
-                self.input(now, mbuf);
+                self.input(now, mbuf, false);
             } else {
                 self.input_chain(now, mbuf);
             }
@@ -271,13 +334,27 @@ impl<'a, A: App> Shard<'a, A> {
 
     /// One frame in one segment.
     #[inline]
-    fn input(&mut self, now: Nanos, mbuf: Mbuf) {
+    fn input(&mut self, now: Nanos, mbuf: Mbuf, crossed: bool) {
         let frame = mbuf.data();
         let Some((datagram, packet)) =
             parse(&mut self.stack, &mut self.stats, now, frame, checksum_of(&mbuf))
         else {
+            if self.crossing.is_some() {
+                self.tell_all(&mbuf);
+            }
             return;
         };
+        if let Some(crossing) = &mut self.crossing {
+            let way = crossing.way(datagram.src, datagram.dst, &packet.header, crossed);
+            if way != Way::Here {
+                self.redirect(way, mbuf);
+                return;
+            }
+            if datagram.encapsulation == net::Encapsulation::MarkedTcp && !crossed {
+                self.check_hash(&mbuf, &datagram, &packet);
+            }
+        }
+        let frame = mbuf.data();
         if !self.transport.is_port_open(&packet.header) {
             self.stack.port_unreachable(now, frame);
         }
@@ -291,7 +368,12 @@ impl<'a, A: App> Shard<'a, A> {
     #[cold]
     fn input_chain(&mut self, now: Nanos, mut mbuf: Mbuf) {
         if mbuf.linearize() {
-            return self.input(now, mbuf);
+            return self.input(now, mbuf, false);
+        }
+        if self.crossing.is_some() {
+            // Only packets of one segment cross. Frames that do not fit one come with a wrong MTU.
+            self.stats.redirects_dropped += 1;
+            return;
         }
         self.stats.rx_copied += 1;
         let mut frame = vec![0; mbuf.packet_len()].into_boxed_slice();
@@ -385,30 +467,55 @@ impl<'a, A: App> Shard<'a, A> {
             NetEvent::Resolved(_) => self.egress.send_resolved(now, &mut self.stack),
             NetEvent::ResolutionFailed(hop) => {
                 self.egress.send_resolved(now, &mut self.stack);
-                log::warn!("{hop} does not answer ARP: is it up, and on this network?");
+                let question = if hop.is_ipv4() { "ARP" } else { "Neighbour Solicitations" };
+                log::warn!("{hop} does not answer {question}: is it up, and on this network?");
                 self.transport.on_unreachable(now, hop, Unreachable::Host);
             }
             NetEvent::PeerUnreachable { cause, quoted, .. } => {
-                let what = match cause {
-                    UnreachableCause::Port => Unreachable::Port {
-                        local: HomaPort(quoted.src_port),
-                        remote: HomaPort(quoted.dst_port),
-                    },
-                    UnreachableCause::Protocol => Unreachable::Protocol,
-                    UnreachableCause::Network
-                    | UnreachableCause::Host
-                    | UnreachableCause::Prohibited => Unreachable::Host,
-                };
-                self.transport.on_unreachable(now, quoted.dst, what);
+                self.on_peer_unreachable(now, cause, &quoted);
             }
-            NetEvent::MtuHint { mtu_bytes, quoted, .. } => log::warn!(
-                "a link on the way to {} takes {mtu_bytes} bytes at most: lower the MTU of this node",
-                quoted.dst
-            ),
+            NetEvent::MtuHint { mtu_bytes, quoted, .. } => {
+                self.on_mtu_hint(now, mtu_bytes, &quoted);
+            }
             NetEvent::AddressConflict { ip, mac } => {
                 log::error!("{mac} uses our address {ip} as well: give one of us another");
             }
         }
+    }
+
+    fn on_peer_unreachable(&mut self, now: Nanos, cause: UnreachableCause, quoted: &QuotedPacket) {
+        // A short quotation does not say which RPC it was.
+        if quoted.sender_id.is_some() && !self.is_under_way(quoted) {
+            return;
+        }
+        let what = match cause {
+            UnreachableCause::Port => Unreachable::Port {
+                local: HomaPort(quoted.src_port),
+                remote: HomaPort(quoted.dst_port),
+            },
+            UnreachableCause::Protocol => {
+                let peer = quoted.dst;
+                log::warn!("{peer} does not speak Homa: its host says \"protocol unreachable\"");
+                Unreachable::Protocol
+            }
+            UnreachableCause::Network | UnreachableCause::Host | UnreachableCause::Prohibited => {
+                Unreachable::Host
+            }
+        };
+        self.transport.on_unreachable(now, quoted.dst, what);
+    }
+
+    /// Smaller packets to a peer from now on, if the one that was too large can have been ours.
+    fn on_mtu_hint(&mut self, now: Nanos, mtu_bytes: u16, quoted: &QuotedPacket) {
+        if self.is_under_way(quoted) && self.stack.lower_path_mtu(now, quoted, mtu_bytes) {
+            log::info!("packets to {} shrink to {mtu_bytes} bytes: a link on the way", quoted.dst);
+        }
+    }
+
+    /// Whether a quoted packet belongs to an RPC that we have: anybody can make one up.
+    fn is_under_way(&mut self, quoted: &QuotedPacket) -> bool {
+        let port = HomaPort(quoted.src_port);
+        quoted.sender_id.is_some_and(|id| self.transport.has_rpc(quoted.dst, port, RpcId(id)))
     }
 
     // ---- out ---------------------------------------------------------------------------------
@@ -424,12 +531,13 @@ impl<'a, A: App> Shard<'a, A> {
         }
         let mut handed_over = 0;
         for _ in 0..TX_ROUNDS {
-            let mut sink = Sink { now, egress: &mut self.egress, stack: &mut self.stack };
+            let mut sink = Sink::new(now, &mut self.egress, &mut self.stack);
             self.transport.poll_transmit(now, &mut sink);
+            sink.finish();
             if self.egress.burst.is_empty() {
                 break;
             }
-            let taken = self.egress.burst.flush(&mut self.tx);
+            let taken = self.flush(now);
             handed_over += taken;
             if taken == 0 {
                 break;
@@ -439,12 +547,34 @@ impl<'a, A: App> Shard<'a, A> {
         handed_over
     }
 
+    /// Hands waiting packets to the port.
+    #[inline]
+    fn flush(&mut self, now: Nanos) -> usize {
+        if self.trace.is_some() {
+            return self.flush_traced(now);
+        }
+        self.tx.flush(&mut self.egress.burst)
+    }
+
+    #[cold]
+    fn flush_traced(&mut self, now: Nanos) -> usize {
+        if let Some(trace) = &mut self.trace {
+            trace.record_all(now, Direction::Out, self.egress.burst.frames(self.traced));
+        }
+        let taken = self.tx.flush(&mut self.egress.burst);
+        self.traced = self.egress.burst.len();
+        taken
+    }
+
     fn collect_stats(&mut self) {
+        self.stats.trace_dropped = self.trace.as_ref().map_or(0, Tracer::dropped);
         let egress = self.egress.counters;
         self.stats.tx_no_mbuf = egress.no_mbuf;
         self.stats.tx_no_path = egress.no_path;
+        self.stats.tx_segmented = egress.segmented;
         self.stats.tx_unresolved = egress.unresolved_dropped;
         self.stats.tx_unsendable = self.tx.unsendable();
+        self.stats.slow_callbacks = self.app.slow;
     }
 }
 
