@@ -193,3 +193,87 @@ fn settings_are_checked() {
     config.network.spines = 0;
     assert_eq!(error(&config).to_string(), "network.spines is 0: must be between 1 and 10000");
 }
+
+/// The hash of a run that was made on another day and machine.
+#[test]
+fn a_run_is_the_same_everywhere() {
+    let config = paper(100_000, Framing::Paper);
+    let workload = workload("w3");
+    let bps = Sigcomm18::payload_bps(&workload, 0.8);
+    let summary = Cluster::<()>::new(&config, &workload, bps, ()).unwrap().run();
+    assert_eq!(
+        format!("{:016x}", summary.trace_hash),
+        "4f09439aa3843dd7",
+        "if meant to change: this value"
+    );
+}
+
+#[test]
+fn samples_show_queues_and_progress() {
+    let config = paper(200_000, Framing::Paper);
+    let workload = workload("w2");
+    let bps = Sigcomm18::payload_bps(&workload, 0.8);
+    let mut cluster = Cluster::<()>::new(&config, &workload, bps, ()).unwrap();
+    let mut samples = Vec::new();
+    while !cluster.advance(cluster.now_ns() + 5_000) {
+        samples.push(cluster.sample());
+    }
+    assert!(samples.is_sorted_by_key(|sample| sample.delivered_bytes));
+    assert!(samples.iter().any(|sample| sample.queued_bytes.1 > 1_500));
+    assert!(samples.iter().all(|sample| sample.queued_bytes.0 <= sample.queued_bytes.1 as f64));
+    assert_eq!(samples.last().unwrap().delivered_bytes > 0, cluster.summary().delivered > 0);
+}
+
+/// A rack whose hosts have several shards.
+fn shards(count: u32, change: impl FnOnce(&mut SimConfig)) -> SimConfig {
+    let mut config = SimConfig::default();
+    config.host.shards = count;
+    config.host.hop_ns = 300;
+    config.time.measure_ns = 1_000_000;
+    change(&mut config);
+    config
+}
+
+/// The whole host: each request delivered once, all of them, intact; leases that add up.
+fn expect_one_host(config: &SimConfig) -> homa::sim::Crossings {
+    let workload = Workload::embedded("w3").unwrap().cut_at(1_000_000).unwrap();
+    let mut cluster =
+        Cluster::<Bytes, _>::new(config, &workload, 10e9, Checker::default()).unwrap();
+    cluster.run();
+    assert!(cluster.settle(10_000_000_000), "{:?}", cluster.summary());
+    let summary = cluster.summary();
+    let (faults, crossings) = cluster.shards();
+    assert_eq!(faults, homa::sim::HostFaults::default());
+    assert!(summary.started > 3_000, "{summary:?}");
+    assert_eq!((summary.failed, summary.refused), (0, 0), "{summary:?}");
+    assert_eq!(summary.delivered, summary.started, "each once");
+    assert_eq!(cluster.observer().damaged, 0);
+    crossings
+}
+
+#[test]
+fn shards_of_a_host_act_as_one() {
+    for count in [2, 4, 8] {
+        let crossings = expect_one_host(&shards(count, |_| ()));
+        assert!(crossings.redirected > 1_000 && crossings.dropped == 0, "{crossings:?}");
+    }
+}
+
+#[test]
+fn every_packet_may_cross() {
+    let crossings = expect_one_host(&shards(3, |config| config.host.detour = true));
+    assert!(crossings.redirected > 10_000, "{crossings:?}");
+}
+
+/// A shard that does not run holds up its own RPCs, not those of others; nothing is served twice.
+#[test]
+fn shards_may_stall_at_any_time() {
+    for seed in 1..4 {
+        let crossings = expect_one_host(&shards(4, |config| {
+            config.seed = seed;
+            config.host.stall_every_ns = 300_000;
+            config.host.stall_ns = 200_000;
+        }));
+        assert!(crossings.stalls > 50, "{crossings:?}");
+    }
+}

@@ -8,16 +8,17 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use crate::load::arrival::PoissonArrivals;
 use crate::load::workload::Workload;
 use crate::time::Nanos;
-use crate::transport::{Event as HomaEvent, Message, Metrics, Payload, RpcHandle, Transport};
+use crate::transport::{Event as HomaEvent, Message, Metrics, Payload, Transport};
 use crate::wire::{Body, Cutoffs, Header, HomaPort, NUM_PRIORITIES, Packet, RpcId};
 
 use super::config::{Exchange, SimConfig, SimError};
-use super::events::{Entry, Event, Kind, Picos};
+use super::events::{Event, Kind, Picos};
 use super::fabric::{Fabric, PS_PER_NS, PacketCounts};
 use super::host::{Host, Nic, address};
 use super::ideal::Ideal;
 use super::levels::{Levels, levels};
 use super::packet::{Contents, Outgoing, Piece};
+use super::shards::{Crossings, HostFaults, ShardRpc, Shards};
 
 /// The port that all hosts call from and serve.
 const SERVICE: HomaPort = HomaPort(99);
@@ -71,6 +72,10 @@ pub struct Summary {
     pub started: u64,
     /// Messages that have arrived in all.
     pub delivered: u64,
+    /// Their bytes.
+    pub delivered_bytes: u64,
+    /// Requests that an application got a second time.
+    pub delivered_twice: u64,
     /// Measured messages that had not arrived when the run stopped.
     pub unfinished: u64,
     /// Calls that a transport refused.
@@ -88,7 +93,7 @@ pub struct Summary {
 /// An exchange under way.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    handle: Option<RpcHandle>,
+    handle: Option<ShardRpc>,
     started_ps: Picos,
     size_bytes: u32,
     /// Number of the request; that of the response is one more.
@@ -110,7 +115,7 @@ pub struct Cluster<C: Contents = (), O: Observer = ()> {
     pending: Vec<Pending>,
     free_slots: Vec<u32>,
     /// RPCs that the simulator has to end at the client.
-    to_end: Vec<(u16, RpcHandle)>,
+    to_end: Vec<(u16, ShardRpc)>,
     now_ps: Picos,
     offers: bool,
     measured_open: u64,
@@ -118,9 +123,23 @@ pub struct Cluster<C: Contents = (), O: Observer = ()> {
     events: u64,
     started: u64,
     delivered: u64,
+    delivered_bytes: u64,
+    delivered_twice: u64,
     refused: u64,
     failed: u64,
     trace_hash: u64,
+}
+
+/// What queues and progress are at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "cli", derive(serde::Serialize, serde::Deserialize))]
+pub struct Sample {
+    /// When, in nanoseconds of simulated time.
+    pub at_ns: u64,
+    /// Bytes that wait at the ports to hosts: on average, and at the fullest one.
+    pub queued_bytes: (f64, u64),
+    /// Bytes of all messages that have arrived so far.
+    pub delivered_bytes: u64,
 }
 
 impl<C: Contents, O: Observer> Cluster<C, O> {
@@ -143,7 +162,7 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         let cutoffs = Self::cutoffs(config, workload);
         let rps = payload_bps / 8.0 / workload.mean_bytes();
         let hosts = (0..network.hosts())
-            .map(|_| Self::host(config, cutoffs, rps, &mut seeds))
+            .map(|index| Self::host(config, index as u16, cutoffs, rps, &mut seeds))
             .collect::<Result<Vec<_>, _>>()?;
         let mut cluster = Self {
             ideal: Ideal::new(network, times, config.intra_rack_slip),
@@ -162,6 +181,8 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             events: 0,
             started: 0,
             delivered: 0,
+            delivered_bytes: 0,
+            delivered_twice: 0,
             refused: 0,
             failed: 0,
             trace_hash: 0,
@@ -193,6 +214,7 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
 
     fn host(
         config: &SimConfig,
+        index: u16,
         cutoffs: [u32; NUM_PRIORITIES],
         rps: f64,
         seeds: &mut Xoshiro256PlusPlus,
@@ -200,8 +222,8 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         let mut settings =
             config.homa.transport(config.network.host_bps, cutoffs, seeds.next_u64());
         settings.peers_max = config.network.hosts() as usize + 1;
-        let mut transport = Transport::new(settings, ()).map_err(SimError::Transport)?;
-        transport.open_server_port(SERVICE);
+        let transport = Shards::new(&settings, &config.host, address(index), SERVICE)
+            .map_err(SimError::Transport)?;
         Ok(Host {
             transport,
             nic: Nic {
@@ -225,8 +247,7 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         for (index, host) in self.hosts.iter_mut().enumerate() {
             for other in 0..self.config.network.hosts() as u16 {
                 if usize::from(other) != index {
-                    let none = Piece::default();
-                    host.transport.on_packet(Nanos::ZERO, address(other), &packet, none);
+                    host.transport.teach(address(other), &packet);
                 }
             }
         }
@@ -260,6 +281,27 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
     /// but at most `max_ns` longer; says whether it came to that.
     pub fn settle(&mut self, max_ns: u64) -> bool {
         self.offers = false;
+        self.empty(max_ns)
+    }
+
+    /// Offers no messages but these: one of `size_bytes` from `src` to each of `destinations`, all at
+    /// once; runs until their exchanges have ended, but at most `max_ns`, and says whether they have.
+    pub(crate) fn burst(
+        &mut self,
+        src: u16,
+        destinations: impl Iterator<Item = u16>,
+        size_bytes: u32,
+        max_ns: u64,
+    ) -> bool {
+        self.offers = false;
+        for dst in destinations {
+            self.call(src, dst, size_bytes);
+        }
+        self.transmit(src);
+        self.empty(max_ns)
+    }
+
+    fn empty(&mut self, max_ns: u64) -> bool {
         let until_ps = self.now_ps + max_ns * PS_PER_NS;
         loop {
             if self.open_exchanges() == 0 && self.fabric.frames.len() == 0 {
@@ -288,6 +330,8 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             packets,
             started: self.started,
             delivered: self.delivered,
+            delivered_bytes: self.delivered_bytes,
+            delivered_twice: self.delivered_twice,
             unfinished: self.measured_open,
             refused: self.refused,
             failed: self.failed,
@@ -297,18 +341,45 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         }
     }
 
+    /// Queues and progress now.
+    pub fn sample(&self) -> Sample {
+        let queued = || self.fabric.host_port_bytes();
+        Sample {
+            at_ns: self.now_ns(),
+            queued_bytes: (
+                queued().sum::<u64>() as f64 / self.hosts.len() as f64,
+                queued().max().unwrap_or(0),
+            ),
+            delivered_bytes: self.delivered_bytes,
+        }
+    }
+
     /// The counters of all transports together.
     pub fn metrics(&self) -> Metrics {
         let mut sum = Metrics::default();
         for host in &self.hosts {
-            sum.add(host.transport.metrics());
+            host.transport.add_metrics(&mut sum);
         }
         sum
     }
 
-    /// The transport of one host.
+    /// What was found wrong with hosts as a whole, and what crossed between their shards.
+    pub fn shards(&self) -> (HostFaults, Crossings) {
+        let (mut faults, mut crossings) = (HostFaults::default(), Crossings::default());
+        for Host { transport, .. } in &self.hosts {
+            faults.leases_unbalanced += transport.faults.leases_unbalanced;
+            faults.lease_exceeded += transport.faults.lease_exceeded;
+            faults.no_owner += transport.faults.no_owner;
+            crossings.redirected += transport.crossings.redirected;
+            crossings.dropped += transport.crossings.dropped;
+            crossings.stalls += transport.crossings.stalls;
+        }
+        (faults, crossings)
+    }
+
+    /// The transport of one host, of its first shard if it has several.
     pub fn transport(&self, host: u16) -> &Transport<Piece<C>, Outgoing> {
-        &self.hosts[usize::from(host)].transport
+        self.hosts[usize::from(host)].transport.first()
     }
 
     /// What watches.
@@ -331,12 +402,11 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
     }
 
     fn step(&mut self) -> bool {
-        let Some(Entry { at_ps, event, .. }) = self.fabric.events.pop() else { return false };
+        let Some((at_ps, event)) = self.fabric.events.pop() else { return false };
         self.now_ps = at_ps;
         self.events += 1;
         let Event { kind, node, packet } = event;
-        let code = (kind as u64) << 48 | u64::from(node) << 32 | u64::from(packet);
-        self.trace_hash = (self.trace_hash.rotate_left(5) ^ at_ps ^ code.rotate_left(17))
+        self.trace_hash = (self.trace_hash.rotate_left(5) ^ at_ps ^ event.code().rotate_left(17))
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         match kind {
             Kind::Enqueue => self.fabric.enqueue(at_ps, node, packet),
@@ -396,18 +466,20 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         self.fabric.counts.received += 1;
         let now = self.now();
         let piece = self.fabric.frames.remove(index);
-        let frame = self.fabric.frames.get(index);
-        let src = address(frame.src);
-        let _ = self.hosts[usize::from(host)].transport.on_packet(now, src, &frame.packet, piece);
+        let src = address(self.fabric.frames.label(index).src);
+        let packet = self.fabric.frames.packet(index);
+        self.hosts[usize::from(host)].transport.on_packet(now, src, packet, piece);
     }
 
     /// What a host does after packets have come: grants, application, sending.
     fn turn(&mut self, host: u16) {
         let now = self.now();
         self.hosts[usize::from(host)].transport.end_burst(now);
-        while let Some(event) = self.hosts[usize::from(host)].transport.poll_event() {
+        while let Some((shard, event)) = self.hosts[usize::from(host)].transport.poll_event(now) {
             match event {
-                HomaEvent::Request { rpc, message, .. } => self.on_request(host, rpc, &message),
+                HomaEvent::Request { rpc, message, .. } => {
+                    self.on_request(host, Shards::<C>::of(shard, rpc), &message);
+                }
                 HomaEvent::Response { cookie, result, .. } => {
                     let slot = cookie as u32;
                     let number = self.pending[slot as usize].message + 1;
@@ -443,7 +515,7 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         self.turn(host);
     }
 
-    fn on_request(&mut self, host: u16, rpc: RpcHandle, message: &Message<Piece<C>>) {
+    fn on_request(&mut self, host: u16, rpc: ShardRpc, message: &Message<Piece<C>>) {
         let Some(slot) = message.payloads().next().map(|piece| piece.slot) else { return };
         let now = self.now();
         let pending = &mut self.pending[slot as usize];
@@ -453,6 +525,8 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             && message.len() == pending.size_bytes as usize
             && pending.dst == host;
         self.delivered += 1;
+        self.delivered_bytes += u64::from(pending.size_bytes);
+        self.delivered_twice += u64::from(!first);
         self.measured_open -= u64::from(pending.measured && first);
         let intra = self.fabric.is_intra_rack(pending.src, host);
         let ideal_ps = self.ideal.time_ps(pending.size_bytes, intra);
@@ -536,9 +610,9 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         let segment_bytes = self.config.network.framing.segment_bytes();
         let request = Outgoing { slot, message, length: size_bytes, segment_bytes };
         let transport = &mut self.hosts[usize::from(src)].transport;
-        let called = transport.call(now, SERVICE, address(dst), SERVICE, request, u64::from(slot));
+        let called = transport.call(now, address(dst), SERVICE, request, u64::from(slot));
         match called {
-            Ok((handle, _)) => {
+            Ok(handle) => {
                 self.pending[slot as usize].handle = Some(handle);
                 self.started += 1;
                 self.measured_open += u64::from(measured);

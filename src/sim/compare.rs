@@ -65,35 +65,45 @@ impl Comparison {
     /// Compares what `tally` holds with the curves of `workload` ("w1" to "w5"); `None` if there are
     /// none, or if nothing was measured.
     pub fn new(tally: &Tally, workload: &str, load: PaperLoad) -> Option<Self> {
+        let all = tally.all();
+        Self::of(&measured(tally), (all.count, all.mean()), workload, load)
+    }
+
+    /// The same for a curve of which the number of messages and the mean of all are known.
+    pub fn of(
+        ours: &Curve,
+        (messages, mean): (u64, f64),
+        workload: &str,
+        load: PaperLoad,
+    ) -> Option<Self> {
         let published = |protocol| Curve::published(workload, protocol, load);
         let homa = published("Homa")?;
         let (pfabric, oracle) = (published("pFabric")?, published("SRPT-Oracle")?);
-        if tally.all().count == 0 {
+        if messages == 0 {
             return None;
         }
-        let ours = measured(tally);
         let mut from = 0.0;
         let mut lines = Vec::new();
         for to in ENDS_PCT {
             lines.push(Line {
                 range_pct: (from, to),
-                upper_bytes: size_at(&homa, to),
-                messages: (tally.all().count as f64 * (to - from) / 100.0) as u64,
-                ours: between(&ours, from, to),
+                upper_bytes: homa.size_at(to),
+                messages: (messages as f64 * (to - from) / 100.0) as u64,
+                ours: between(ours, from, to),
                 homa: between(&homa, from, to),
                 pfabric: between(&pfabric, from, to),
                 oracle: between(&oracle, from, to),
             });
             from = to;
         }
-        let mean = (tally.all().mean(), between(&homa, 0.0, 100.0).mean);
+        let mean = (mean, between(&homa, 0.0, 100.0).mean);
         let verdict = judge(&lines, mean);
         Some(Self { lines, mean, verdict })
     }
 }
 
 /// A curve of what was measured. Percentiles of few messages are too low at the top: bins are merged.
-fn measured(tally: &Tally) -> Curve {
+pub fn measured(tally: &Tally) -> Curve {
     let merged = tally.merged(MESSAGES_MIN);
     let all = tally.all().count as f64;
     let point = |bin: &super::tally::Bin| CurvePoint {
@@ -126,10 +136,6 @@ fn between(curve: &Curve, from: f64, to: f64) -> Slowdown {
         sum.p99 += share * point.p99;
     }
     Slowdown { mean: sum.mean / weight, p50: sum.p50 / weight, p99: sum.p99 / weight }
-}
-
-fn size_at(curve: &Curve, pct: f64) -> u32 {
-    overlaps(curve, 0.0, pct).last().map_or(0, |(_, point)| point.upper_bytes)
 }
 
 fn judge(lines: &[Line], mean: (f64, f64)) -> Verdict {
@@ -165,7 +171,7 @@ mod tests {
         assert_eq!(between(&curve, 0.0, 10.0).mean, 1.5);
         assert_eq!(between(&curve, 10.0, 20.0).p50, 2.0);
         assert_eq!(between(&curve, 10.0, 30.0).p99, 3.0);
-        assert_eq!([1.0, 5.0, 12.0, 100.0].map(|pct| size_at(&curve, pct)), [1, 1, 2, 3]);
+        assert_eq!([1.0, 5.0, 12.0, 100.0].map(|pct| curve.size_at(pct)), [1, 1, 2, 3]);
     }
 
     /// Messages that all have the published slowdown of Homa, times `factor`.

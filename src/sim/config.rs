@@ -5,7 +5,7 @@ use core::fmt;
 #[cfg(feature = "cli")]
 use serde::{Deserialize, Serialize};
 
-use crate::transport::Config;
+use crate::transport::{Config, Order, SHARDS_MAX};
 use crate::wire::NUM_PRIORITIES;
 
 /// Everything about a run but the workload.
@@ -79,6 +79,16 @@ pub enum Buffer {
     Shared(u64),
 }
 
+impl fmt::Display for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("unlimited room"),
+            Self::PerPort(bytes) => write!(f, "{bytes} bytes of room per port"),
+            Self::Shared(bytes) => write!(f, "{bytes} bytes of room per switch"),
+        }
+    }
+}
+
 /// Sizes of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(Serialize, Deserialize), serde(rename_all = "kebab-case"))]
@@ -105,6 +115,16 @@ pub struct HostConfig {
     /// The NIC takes packets while what it has to send takes at most this long, in nanoseconds. With
     /// 0 it asks for a packet whenever it is idle, so that nothing waits behind a choice once made.
     pub nic_backlog_ns: u64,
+    /// Shards, each with a transport; packets are spread over them as on a real host.
+    pub shards: u32,
+    /// Time that a packet takes from the shard it came to, to the one it belongs to, in nanoseconds.
+    pub hop_ns: u64,
+    /// Every packet is passed on to another shard first.
+    pub detour: bool,
+    /// Mean time between stalls of a shard, in nanoseconds; 0 for none.
+    pub stall_every_ns: u64,
+    /// How long a shard does not run then, in nanoseconds.
+    pub stall_ns: u64,
 }
 
 /// Settings of the transport that simulations vary; see [`Config`] for what they mean. All others
@@ -115,6 +135,9 @@ pub struct HostConfig {
 pub struct HomaConfig {
     pub message_max_bytes: u32,
     pub unsched_bytes: u32,
+    pub unsched_by_rtt: bool,
+    pub incast_rpcs_min: usize,
+    pub incast_unsched_bytes: u32,
     pub window_bytes: u32,
     pub incoming_max_bytes: u32,
     pub overcommit_max: usize,
@@ -122,6 +145,8 @@ pub struct HomaConfig {
     pub grant_fifo_permille: u32,
     pub grant_fifo_bytes: u32,
     pub budget_unscheduled: bool,
+    pub order: Order,
+    pub live_srpt: bool,
     pub pacing: bool,
     pub backlog_max_ns: u64,
     pub defer_min_bytes: u32,
@@ -207,6 +232,11 @@ impl Default for HostConfig {
             rx_cpu_ns: 0,
             rx_burst_packets: 32,
             nic_backlog_ns: 1_000_000,
+            shards: 1,
+            hop_ns: 0,
+            detour: false,
+            stall_every_ns: 0,
+            stall_ns: 0,
         }
     }
 }
@@ -217,6 +247,9 @@ impl Default for HomaConfig {
         Self {
             message_max_bytes: config.message_max_bytes,
             unsched_bytes: config.unsched_bytes,
+            unsched_by_rtt: config.unsched_by_rtt,
+            incast_rpcs_min: config.incast_rpcs_min,
+            incast_unsched_bytes: config.incast_unsched_bytes,
             window_bytes: config.window_bytes,
             incoming_max_bytes: config.incoming_max_bytes,
             overcommit_max: config.overcommit_max,
@@ -224,6 +257,8 @@ impl Default for HomaConfig {
             grant_fifo_permille: config.grant_fifo_permille,
             grant_fifo_bytes: config.grant_fifo_bytes,
             budget_unscheduled: config.budget_unscheduled,
+            order: config.order,
+            live_srpt: config.live_srpt,
             pacing: config.pacing,
             backlog_max_ns: config.backlog_max_ns,
             defer_min_bytes: config.defer_min_bytes,
@@ -255,6 +290,9 @@ impl HomaConfig {
         Config {
             message_max_bytes: self.message_max_bytes,
             unsched_bytes: self.unsched_bytes,
+            unsched_by_rtt: self.unsched_by_rtt,
+            incast_rpcs_min: self.incast_rpcs_min,
+            incast_unsched_bytes: self.incast_unsched_bytes,
             window_bytes: self.window_bytes,
             incoming_max_bytes: self.incoming_max_bytes,
             overcommit_max: self.overcommit_max,
@@ -262,6 +300,8 @@ impl HomaConfig {
             grant_fifo_permille: self.grant_fifo_permille,
             grant_fifo_bytes: self.grant_fifo_bytes,
             budget_unscheduled: self.budget_unscheduled,
+            order: self.order,
+            live_srpt: self.live_srpt,
             link_bps,
             pacing: self.pacing,
             backlog_max_ns: self.backlog_max_ns,
@@ -311,6 +351,7 @@ impl SimConfig {
             ("network.host_bps", network.host_bps, 1_000_000, 1_000_000_000_000),
             ("network.core_bps", network.core_bps, 1_000_000, 1_000_000_000_000),
             ("host.rx_burst_packets", self.host.rx_burst_packets.into(), 1, 1_000_000),
+            ("host.shards", self.host.shards.into(), 1, SHARDS_MAX.into()),
             ("homa.cutoffs: levels", self.homa.cutoffs.len() as u64, 0, NUM_PRIORITIES as u64),
         ];
         for (name, value, low, high) in checks {
@@ -320,6 +361,9 @@ impl SimConfig {
         }
         if self.exchange == Exchange::OneWay && network.buffer != Buffer::Unlimited {
             return Err(SimError::OneWayWithLoss);
+        }
+        if self.exchange == Exchange::OneWay && self.host.stall_every_ns > 0 {
+            return Err(SimError::OneWayWithStalls);
         }
         Ok(())
     }
@@ -342,6 +386,8 @@ pub enum SimError {
     },
     /// One-way messages need a network that loses nothing.
     OneWayWithLoss,
+    /// One-way messages need shards that always run: packets for others get lost.
+    OneWayWithStalls,
     /// The transport does not take its settings.
     Transport(crate::transport::ConfigError),
 }
@@ -355,6 +401,10 @@ impl fmt::Display for SimError {
             Self::OneWayWithLoss => f.write_str(
                 "exchange one-way needs network.buffer unlimited: nobody would ask again for what \
                  is lost; set exchange to rpc",
+            ),
+            Self::OneWayWithStalls => f.write_str(
+                "exchange one-way needs host.stall_every_ns 0: nobody would ask again for what is \
+                 lost; set exchange to rpc",
             ),
             Self::Transport(error) => write!(f, "homa.{error}"),
         }

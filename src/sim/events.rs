@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 pub(crate) type Picos = u64;
 
 /// What an event is about. The meaning of `node` depends on the kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) kind: Kind,
     /// Index of a port or a host.
@@ -20,8 +20,22 @@ pub(crate) struct Event {
     pub(crate) packet: u32,
 }
 
+impl Event {
+    /// All of it in one word, which moves faster than its parts.
+    #[inline]
+    pub(crate) fn code(self) -> u64 {
+        (self.kind as u64) << 48 | u64::from(self.node) << 32 | u64::from(self.packet)
+    }
+
+    #[inline]
+    fn decode(code: u64) -> Self {
+        let kind = KINDS[(code >> 48) as usize % KINDS.len()];
+        Self { kind, node: (code >> 32) as u16, packet: code as u32 }
+    }
+}
+
 /// Kinds of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
     /// A packet comes to the queue of a switch port.
@@ -40,127 +54,208 @@ pub(crate) enum Kind {
     Arrival,
 }
 
+/// The kinds by their number.
+const KINDS: [Kind; 8] = [
+    Kind::Enqueue,
+    Kind::PortFree,
+    Kind::Receive,
+    Kind::Process,
+    Kind::NicFree,
+    Kind::Timer,
+    Kind::Arrival,
+    // Filled up to a power of two.
+    Kind::Arrival,
+];
+
 /// An event in its place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Entry {
-    pub(crate) at_ps: Picos,
+struct Entry {
+    at_ps: Picos,
     sequence: u64,
-    pub(crate) event: Event,
+    code: u64,
 }
 
-/// log2 of the time that a bucket covers: 8.192 ns.
-const BUCKET_SHIFT: u32 = 13;
-/// Buckets of the ring: 33.6 us ahead.
-const BUCKETS: usize = 4_096;
+impl Entry {
+    fn bucket(&self) -> u64 {
+        self.at_ps >> BUCKET_SHIFT
+    }
 
-/// The queue.
+    /// Whether it comes after `other`. No two entries have the same sequence.
+    #[inline]
+    fn is_after(&self, other: &Self) -> bool {
+        (self.at_ps, self.sequence) > (other.at_ps, other.sequence)
+    }
+}
+
+/// log2 of the time that a bucket covers: 2.048 ns, in which a large cluster has a few events.
+const BUCKET_SHIFT: u32 = 11;
+/// Buckets of the ring: 33.6 us ahead.
+const BUCKETS: usize = 16_384;
+const WORDS: usize = BUCKETS / 64;
+const NIL: u32 = u32::MAX;
+
+/// An entry in the list of a bucket.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    entry: Entry,
+    next: u32,
+}
+
+/// The queue. Buckets are lists through one array whose free places are used again at once, so that
+/// the memory in use is that of the events that wait.
 #[derive(Debug)]
 pub(crate) struct EventQueue {
-    ring: Vec<Vec<Entry>>,
+    /// First node of each bucket.
+    heads: Box<[u32; BUCKETS]>,
     /// One bit per bucket that has entries.
-    occupied: [u64; BUCKETS / 64],
+    occupied: Box<[u64; WORDS]>,
+    nodes: Vec<Node>,
+    free: u32,
     /// Events of the present bucket, latest first.
     now: Vec<Entry>,
     /// Number of the present bucket, counted from time 0.
     bucket: u64,
     far: BinaryHeap<Reverse<Entry>>,
+    /// The bucket of the first of them, the last one there is without any.
+    far_bucket: u64,
     sequence: u64,
 }
 
 impl EventQueue {
     pub(crate) fn new() -> Self {
         Self {
-            ring: (0..BUCKETS).map(|_| Vec::new()).collect(),
-            occupied: [0; BUCKETS / 64],
+            heads: Box::new([NIL; BUCKETS]),
+            occupied: Box::new([0; WORDS]),
+            nodes: Vec::new(),
+            free: NIL,
             now: Vec::new(),
             bucket: 0,
             far: BinaryHeap::new(),
+            far_bucket: u64::MAX,
             sequence: 0,
         }
-    }
-
-    /// Events that wait.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.ring.iter().map(Vec::len).sum::<usize>() + self.now.len() + self.far.len()
     }
 
     /// Enters an event. A time before the event taken last counts as that time.
     #[inline]
     pub(crate) fn push(&mut self, at_ps: Picos, event: Event) {
         self.sequence += 1;
-        let entry = Entry { at_ps, sequence: self.sequence, event };
-        let bucket = at_ps >> BUCKET_SHIFT;
+        let entry = Entry { at_ps, sequence: self.sequence, code: event.code() };
+        let bucket = entry.bucket();
         if bucket <= self.bucket {
-            let place = self.now.partition_point(|other| *other > entry);
-            self.now.insert(place, entry);
+            self.put_now(entry);
         } else if bucket < self.bucket + BUCKETS as u64 {
             self.put(bucket, entry);
         } else {
+            self.far_bucket = self.far_bucket.min(bucket);
             self.far.push(Reverse(entry));
         }
+    }
+
+    /// Enters an event of the present bucket. There are few: it moves past those that come earlier.
+    #[inline]
+    fn put_now(&mut self, entry: Entry) {
+        let mut place = self.now.len();
+        self.now.push(entry);
+        while place > 0 && entry.is_after(&self.now[place - 1]) {
+            self.now[place] = self.now[place - 1];
+            place -= 1;
+        }
+        self.now[place] = entry;
     }
 
     #[inline]
     fn put(&mut self, bucket: u64, entry: Entry) {
         let slot = bucket as usize % BUCKETS;
-        self.ring[slot].push(entry);
         self.occupied[slot / 64] |= 1 << (slot % 64);
+        let node = Node { entry, next: self.heads[slot] };
+        if self.free == NIL {
+            self.heads[slot] = self.nodes.len() as u32;
+            self.nodes.push(node);
+        } else {
+            self.heads[slot] = self.free;
+            let place = &mut self.nodes[self.free as usize];
+            self.free = place.next;
+            *place = node;
+        }
     }
 
-    /// Takes the next event.
+    /// Takes the next event and its time.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<Entry> {
+    pub(crate) fn pop(&mut self) -> Option<(Picos, Event)> {
         if self.now.is_empty() && !self.advance() {
             return None;
         }
-        self.now.pop()
+        self.now.pop().map(|entry| (entry.at_ps, Event::decode(entry.code)))
     }
 
     /// Goes on to the next bucket that has events. False if there is none.
     fn advance(&mut self) -> bool {
-        let near = self.next_occupied();
-        let far = self.far.peek().map(|entry| entry.0.at_ps >> BUCKET_SHIFT);
-        let Some(bucket) = near.into_iter().chain(far).min() else { return false };
+        let near = self.next_occupied().unwrap_or(u64::MAX);
+        let bucket = near.min(self.far_bucket);
+        if bucket == u64::MAX {
+            return false;
+        }
         self.bucket = bucket;
-        let slot = bucket as usize % BUCKETS;
-        if near == Some(bucket) {
-            // The emptied list stays in the ring, with its memory.
-            std::mem::swap(&mut self.now, &mut self.ring[slot]);
-            self.occupied[slot / 64] &= !(1 << (slot % 64));
+        if near == bucket {
+            self.take_list(bucket as usize % BUCKETS);
         }
-        while let Some(Reverse(entry)) = self.far.peek() {
-            let later = entry.at_ps >> BUCKET_SHIFT;
-            if later >= self.bucket + BUCKETS as u64 {
-                break;
-            }
-            let Some(Reverse(entry)) = self.far.pop() else { break };
-            if later == bucket {
-                self.now.push(entry);
-            } else {
-                self.put(later, entry);
-            }
+        if self.far_bucket < bucket + BUCKETS as u64 {
+            self.take_far();
         }
-        self.now.sort_unstable_by(|a, b| b.cmp(a));
         true
     }
 
+    /// Moves the entries of a bucket to the present ones.
+    #[inline]
+    fn take_list(&mut self, slot: usize) {
+        self.occupied[slot / 64] &= !(1 << (slot % 64));
+        let mut at = std::mem::replace(&mut self.heads[slot], NIL);
+        while at != NIL {
+            let node = &mut self.nodes[at as usize];
+            let entry = node.entry;
+            let next = std::mem::replace(&mut node.next, self.free);
+            self.free = at;
+            at = next;
+            self.put_now(entry);
+        }
+    }
+
+    /// Moves what the ring reaches now into it.
+    fn take_far(&mut self) {
+        self.far_bucket = u64::MAX;
+        while let Some(Reverse(entry)) = self.far.pop() {
+            let bucket = entry.bucket();
+            if bucket >= self.bucket + BUCKETS as u64 {
+                self.far_bucket = bucket;
+                self.far.push(Reverse(entry));
+                break;
+            }
+            if bucket == self.bucket {
+                self.put_now(entry);
+            } else {
+                self.put(bucket, entry);
+            }
+        }
+    }
+
     /// The number of the first bucket of the ring after the present one that has entries.
+    #[inline]
     fn next_occupied(&self) -> Option<u64> {
         let start = (self.bucket + 1) as usize % BUCKETS;
-        let words = BUCKETS / 64;
-        (0..=words).find_map(|step| {
-            let word = (start / 64 + step) % words;
-            let mut bits = self.occupied[word];
-            if step == 0 {
-                bits &= !0 << (start % 64);
-            } else if step == words {
-                bits &= !(!0 << (start % 64));
-            }
-            (bits != 0).then(|| {
-                let slot = word * 64 + bits.trailing_zeros() as usize;
-                self.bucket + 1 + ((slot + BUCKETS - start) % BUCKETS) as u64
-            })
+        let first = self.occupied[start / 64] & (!0 << (start % 64));
+        let found = |word: usize, bits: u64| {
+            let slot = word * 64 + bits.trailing_zeros() as usize;
+            self.bucket + 1 + ((slot + BUCKETS - start) % BUCKETS) as u64
+        };
+        if first != 0 {
+            return Some(found(start / 64, first));
+        }
+        // The last step looks at the buckets of the first word that come a turn later.
+        (1..=WORDS).find_map(|step| {
+            let word = (start / 64 + step) % WORDS;
+            let bits = self.occupied[word];
+            (bits != 0).then(|| found(word, bits))
         })
     }
 }
@@ -169,6 +264,15 @@ impl EventQueue {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Events that wait.
+    fn len(queue: &EventQueue) -> usize {
+        let mut free = std::iter::successors(Some(queue.free), |&at| {
+            (at != NIL).then(|| queue.nodes[at as usize].next)
+        });
+        let unused = free.by_ref().take_while(|&at| at != NIL).count();
+        queue.nodes.len() - unused + queue.now.len() + queue.far.len()
+    }
 
     fn event(packet: u32) -> Event {
         Event { kind: Kind::Enqueue, node: 0, packet }
@@ -185,11 +289,10 @@ mod tests {
         }
         for at_ps in [5, 100_000, 900_000_000_000] {
             for packet in 0..50 {
-                let entry = queue.pop().unwrap();
-                assert_eq!((entry.at_ps, entry.event.packet), (at_ps, packet));
+                assert_eq!(queue.pop(), Some((at_ps, event(packet))));
             }
         }
-        assert_eq!((queue.pop(), queue.len()), (None, 0));
+        assert_eq!((queue.pop(), len(&queue)), (None, 0));
     }
 
     proptest! {
@@ -208,15 +311,13 @@ mod tests {
                 model.push(Reverse((at_ps, sequence)));
                 if take {
                     let Reverse((at_ps, number)) = model.pop().unwrap();
-                    let entry = queue.pop().unwrap();
-                    prop_assert_eq!((entry.at_ps, entry.event.packet), (at_ps, number as u32));
+                    prop_assert_eq!(queue.pop(), Some((at_ps, event(number as u32))));
                     now = at_ps;
                 }
-                prop_assert_eq!(queue.len(), model.len());
+                prop_assert_eq!(len(&queue), model.len());
             }
             while let Some(Reverse((at_ps, number))) = model.pop() {
-                let entry = queue.pop().unwrap();
-                prop_assert_eq!((entry.at_ps, entry.event.packet), (at_ps, number as u32));
+                prop_assert_eq!(queue.pop(), Some((at_ps, event(number as u32))));
             }
             prop_assert_eq!(queue.pop(), None);
         }

@@ -10,7 +10,7 @@ use crate::wire::NUM_PRIORITIES;
 
 use super::config::{Buffer, NetworkConfig, Routing};
 use super::events::{Event, EventQueue, Kind, Picos};
-use super::packet::{Contents, Frame, Frames};
+use super::packet::{Contents, Frame, Frames, Label};
 
 const NIL: u32 = u32::MAX;
 /// Picoseconds in a nanosecond.
@@ -121,9 +121,15 @@ impl<C: Contents> Fabric<C> {
         self.ports[..hosts].iter().map(|port| port.queued_bytes_max)
     }
 
+    /// Bytes that wait now at each of the ports to hosts.
+    pub(crate) fn host_port_bytes(&self) -> impl Iterator<Item = u64> + '_ {
+        let hosts = self.config.hosts() as usize;
+        self.ports[..hosts].iter().map(|port| port.queued_bytes)
+    }
+
     /// A NIC starts to send a frame at `start_ps`; gives the time when it has.
     pub(crate) fn send_from_host(&mut self, start_ps: Picos, frame: Frame<C>) -> Picos {
-        let (bytes, payload) = (u64::from(frame.wire_bytes), u64::from(frame.piece.length));
+        let (bytes, payload) = (u64::from(frame.label.wire_bytes), u64::from(frame.piece.length));
         let end_ps = start_ps + bytes * self.host_ps_per_byte;
         self.counts.sent += 1;
         self.counts.hops += 1;
@@ -151,7 +157,7 @@ impl<C: Contents> Fabric<C> {
         let random = match self.config.routing {
             Routing::Spray => self.random.next_u64(),
             Routing::FlowHash => {
-                let ends = u64::from(frame.src) << 16 | u64::from(frame.dst);
+                let ends = u64::from(frame.label.src) << 16 | u64::from(frame.label.dst);
                 let rpc = frame.packet.header.sender_id.0 & !1;
                 (rpc ^ ends.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
             }
@@ -161,10 +167,11 @@ impl<C: Contents> Fabric<C> {
     }
 
     fn first_port(&mut self, frame: &Frame<C>) -> u16 {
-        if self.is_intra_rack(frame.src, frame.dst) {
-            return frame.dst;
+        let Label { src, dst, .. } = frame.label;
+        if self.is_intra_rack(src, dst) {
+            return dst;
         }
-        let rack = u32::from(self.rack_of[usize::from(frame.src)]);
+        let rack = u32::from(self.rack_of[usize::from(src)]);
         let spine = self.spine(frame);
         (self.config.hosts() + rack * self.config.spines + spine) as u16
     }
@@ -192,8 +199,8 @@ impl<C: Contents> Fabric<C> {
             self.transmit(now_ps, port, index);
             return;
         }
-        let frame = self.frames.get(index);
-        let (bytes, priority) = (u64::from(frame.wire_bytes), usize::from(frame.priority));
+        let label = self.frames.label(index);
+        let (bytes, priority) = (u64::from(label.wire_bytes), usize::from(label.priority));
         if !self.has_room(port, bytes) {
             self.counts.dropped += 1;
             self.frames.remove(index);
@@ -221,14 +228,14 @@ impl<C: Contents> Fabric<C> {
     }
 
     fn append(&mut self, port: u16, priority: usize, index: u32) {
-        self.frames.get_mut(index).next = NIL;
+        self.frames.label_mut(index).next = NIL;
         let state = &mut self.ports[usize::from(port)];
         let queue = &mut state.queues[priority];
         if state.occupied & (1 << priority) == 0 {
             queue.head = index;
             state.occupied |= 1 << priority;
         } else {
-            self.frames.get_mut(queue.tail).next = index;
+            self.frames.label_mut(queue.tail).next = index;
         }
         queue.tail = index;
     }
@@ -242,12 +249,12 @@ impl<C: Contents> Fabric<C> {
         }
         let priority = state.occupied.ilog2() as usize;
         let index = state.queues[priority].head;
-        let frame = self.frames.get(index);
-        let bytes = u64::from(frame.wire_bytes);
-        if frame.next == NIL {
+        let label = self.frames.label(index);
+        let bytes = u64::from(label.wire_bytes);
+        if label.next == NIL {
             state.occupied &= !(1 << priority);
         } else {
-            state.queues[priority].head = frame.next;
+            state.queues[priority].head = label.next;
         }
         state.queued_bytes -= bytes;
         self.switch_bytes[state.switch as usize] -= bytes;
@@ -260,8 +267,8 @@ impl<C: Contents> Fabric<C> {
     }
 
     fn transmit(&mut self, now_ps: Picos, port: u16, index: u32) -> Picos {
-        let frame = self.frames.get(index);
-        let (bytes, dst) = (u64::from(frame.wire_bytes), frame.dst);
+        let label = self.frames.label(index);
+        let (bytes, dst) = (u64::from(label.wire_bytes), label.dst);
         let state = &mut self.ports[usize::from(port)];
         let end_ps = now_ps + bytes * state.ps_per_byte;
         state.free_at_ps = end_ps;

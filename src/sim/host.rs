@@ -1,4 +1,4 @@
-//! A simulated host: a transport, a NIC, and what its software costs.
+//! A simulated host: its transports, a NIC, and what its software costs.
 
 use core::ops::Range;
 use std::collections::VecDeque;
@@ -8,13 +8,14 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::load::arrival::PoissonArrivals;
 use crate::time::Nanos;
-use crate::transport::{PeerRef, Transport, TxSink};
+use crate::transport::{PeerRef, TxSink};
 use crate::wire::Packet;
 
 use super::config::Framing;
 use super::events::{Event, Kind, Picos};
 use super::fabric::{Fabric, PS_PER_NS};
-use super::packet::{Contents, Frame, Outgoing, Piece};
+use super::packet::{Contents, Frame, Label, Outgoing, Piece};
+use super::shards::Shards;
 
 /// 10.0.0.0, which stands for host 0.
 const NETWORK: u32 = 10 << 24;
@@ -46,7 +47,7 @@ pub(crate) struct Nic {
 /// One host.
 #[derive(Debug)]
 pub(crate) struct Host<C: Contents> {
-    pub(crate) transport: Transport<Piece<C>, Outgoing>,
+    pub(crate) transport: Shards<C>,
     pub(crate) nic: Nic,
     /// When the earliest timer event comes, the end of time if none will.
     pub(crate) timer_ps: Picos,
@@ -70,12 +71,14 @@ struct NicSink<'a, C> {
 impl<C: Contents> NicSink<'_, C> {
     fn send(&mut self, to: PeerRef, priority: u8, packet: &Packet, piece: Piece<C>) {
         let frame = Frame {
+            label: Label {
+                wire_bytes: self.framing.wire_bytes(packet, piece.length),
+                next: 0,
+                src: self.host,
+                dst: host_at(to.addr),
+                priority,
+            },
             packet: *packet,
-            src: self.host,
-            dst: host_at(to.addr),
-            priority,
-            wire_bytes: self.framing.wire_bytes(packet, piece.length),
-            next: 0,
             piece,
         };
         let start_ps = self.nic.free_at_ps.max(self.now_ps);
@@ -100,14 +103,7 @@ impl<C: Contents> TxSink<Outgoing> for NicSink<'_, C> {
         message: &mut Outgoing,
         range: Range<u32>,
     ) {
-        let piece = Piece {
-            slot: message.slot,
-            message: message.message,
-            start: range.start,
-            length: range.end - range.start,
-            contents: C::cut(message.message, range),
-        };
-        self.send(to, priority, packet, piece);
+        self.send(to, priority, packet, message.cut(range));
     }
 }
 

@@ -11,13 +11,18 @@
 //! | `events` | what happens next |
 //! | `packet` | packets and messages as sizes and identities |
 //! | `fabric` | links, switches, routes |
-//! | `host` | a transport behind a NIC |
+//! | `host` | transports behind a NIC |
+//! | `shards` | the transports of a host, and what crosses between them |
 //! | `cluster` | the loop over events, and what is offered |
+//! | `incast` | many responses at once |
 //! | `ideal` | times on an idle network |
 //! | `levels` | cutoffs computed from a workload |
 //! | `tally` | slowdowns by message size |
 //! | `sigcomm18` | the set-up of the published simulations and their curves |
 //! | `compare` | a run beside the published curves |
+//! | `ablation` | what single settings are worth |
+//! | `record` | what is kept of a run, and how it is drawn |
+//! | [`fuzz`] | fault simulation: random clusters and faults, and rules that must hold |
 //!
 //! Must not know DPDK, clocks or the machine it runs on.
 //!
@@ -34,26 +39,37 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod ablation;
 mod cluster;
 mod compare;
 mod config;
 mod events;
 mod fabric;
+pub mod fuzz;
 mod host;
 mod ideal;
+mod incast;
 mod levels;
 mod packet;
+#[cfg(feature = "cli")]
+mod record;
+mod shards;
 mod sigcomm18;
 mod tally;
 
-pub use cluster::{Cluster, Delivery, Observer, Summary};
-pub use compare::{Comparison, Line, Slowdown, Verdict};
+pub use ablation::{Ablation, SWITCHES, Switch};
+pub use cluster::{Cluster, Delivery, Observer, Sample, Summary};
+pub use compare::{Comparison, Line, Slowdown, Verdict, measured};
 pub use config::{
     Buffer, Exchange, Framing, HomaConfig, HostConfig, NetworkConfig, Routing, SimConfig, SimError,
     TimeConfig,
 };
 pub use fabric::PacketCounts;
+pub use incast::{Incast, IncastOutcome};
 pub use levels::{Levels, levels};
 pub use packet::{Bytes, Contents, Outgoing, Piece};
+#[cfg(feature = "cli")]
+pub use record::{IncastRecord, Record};
+pub use shards::{Crossings, HostFaults};
 pub use sigcomm18::{Curve, CurvePoint, PaperLoad, Sigcomm18};
 pub use tally::{Bin, Tally};

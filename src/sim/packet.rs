@@ -93,6 +93,19 @@ pub struct Outgoing {
     pub(crate) segment_bytes: u32,
 }
 
+impl Outgoing {
+    /// The payload of a packet with the bytes `range`.
+    pub(crate) fn cut<C: Contents>(&self, range: Range<u32>) -> Piece<C> {
+        Piece {
+            slot: self.slot,
+            message: self.message,
+            start: range.start,
+            length: range.end - range.start,
+            contents: C::cut(self.message, range),
+        }
+    }
+}
+
 impl OutMessage for Outgoing {
     fn len(&self) -> u32 {
         self.length
@@ -103,18 +116,24 @@ impl OutMessage for Outgoing {
     }
 }
 
-/// A packet in the network.
-#[derive(Clone, Debug)]
-pub(crate) struct Frame<C> {
-    pub(crate) packet: Packet,
-    pub(crate) piece: Piece<C>,
-    pub(crate) src: u16,
-    pub(crate) dst: u16,
-    pub(crate) priority: u8,
-    /// What it occupies on a link, in bytes, preamble and gap included.
+/// What switches look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Label {
+    /// What the packet occupies on a link, in bytes, preamble and gap included.
     pub(crate) wire_bytes: u32,
     /// The next packet in the queue it stands in.
     pub(crate) next: u32,
+    pub(crate) src: u16,
+    pub(crate) dst: u16,
+    pub(crate) priority: u8,
+}
+
+/// A packet in the network.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame<C> {
+    pub(crate) label: Label,
+    pub(crate) packet: Packet,
+    pub(crate) piece: Piece<C>,
 }
 
 impl Framing {
@@ -146,50 +165,60 @@ impl Framing {
     }
 }
 
-/// Frames in the network, by index, so that queues and events hold four bytes each.
+/// Frames in the network, by index, so that queues and events hold four bytes each. Labels have an
+/// array of their own: hops touch nothing else.
 #[derive(Debug)]
 pub(crate) struct Frames<C> {
-    frames: Vec<Frame<C>>,
+    labels: Vec<Label>,
+    packets: Vec<(Packet, Piece<C>)>,
     free: Vec<u32>,
 }
 
 impl<C: Contents> Frames<C> {
     pub(crate) fn new() -> Self {
-        Self { frames: Vec::new(), free: Vec::new() }
+        Self { labels: Vec::new(), packets: Vec::new(), free: Vec::new() }
     }
 
     pub(crate) fn insert(&mut self, frame: Frame<C>) -> u32 {
+        let Frame { label, packet, piece } = frame;
         match self.free.pop() {
             Some(index) => {
-                self.frames[index as usize] = frame;
+                self.labels[index as usize] = label;
+                self.packets[index as usize] = (packet, piece);
                 index
             }
             None => {
-                self.frames.push(frame);
-                (self.frames.len() - 1) as u32
+                self.labels.push(label);
+                self.packets.push((packet, piece));
+                (self.labels.len() - 1) as u32
             }
         }
     }
 
     #[inline]
-    pub(crate) fn get(&self, index: u32) -> &Frame<C> {
-        &self.frames[index as usize]
+    pub(crate) fn label(&self, index: u32) -> &Label {
+        &self.labels[index as usize]
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, index: u32) -> &mut Frame<C> {
-        &mut self.frames[index as usize]
+    pub(crate) fn label_mut(&mut self, index: u32) -> &mut Label {
+        &mut self.labels[index as usize]
+    }
+
+    #[inline]
+    pub(crate) fn packet(&self, index: u32) -> &Packet {
+        &self.packets[index as usize].0
     }
 
     /// Gives the place of a frame back and its piece out.
     pub(crate) fn remove(&mut self, index: u32) -> Piece<C> {
         self.free.push(index);
-        std::mem::take(&mut self.frames[index as usize].piece)
+        std::mem::take(&mut self.packets[index as usize].1)
     }
 
     /// Frames in the network.
     pub(crate) fn len(&self) -> usize {
-        self.frames.len() - self.free.len()
+        self.labels.len() - self.free.len()
     }
 }
 
@@ -211,6 +240,7 @@ mod tests {
             ack: None,
             cutoff_version: 0,
             retransmit: false,
+            incast: false,
             offset,
         }))
     }

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,8 +22,16 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Run workloads in the set-up of the Homa paper and print them beside its published curves
     Compare(CompareArgs),
+    /// Send many responses to one host at once, with and without incast control
+    Incast(IncastArgs),
+    /// Change one setting after the other and print what it is worth
+    Ablate(AblateArgs),
+    /// Draw what is in a folder of results: one HTML page, and each chart as SVG and PNG
+    Report(ReportArgs),
     /// Measure how fast the simulator is
     Bench(BenchArgs),
+    /// Search for faults: random clusters, loads, settings and failures, with rules that must hold
+    Fuzz(FuzzArgs),
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +53,9 @@ pub(crate) struct RunArgs {
     /// Write the table, as CSV, to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
+    /// Keep the results in this folder, for report
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -59,12 +71,86 @@ pub(crate) struct CompareArgs {
     /// Runs with different seeds, put together
     #[arg(long, default_value_t = 1)]
     pub(crate) runs: u64,
-    /// Runs at the same time
-    #[arg(long, short, default_value_t = 1)]
+    /// Runs at the same time; 0 for as many as there are CPUs
+    #[arg(long, short, default_value_t = 0)]
     pub(crate) jobs: usize,
     /// Write the tables, as CSV, to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
+    /// Keep the results in this folder, for report
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IncastArgs {
+    /// Numbers of RPCs at once
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 15, 50, 100, 200, 500, 1_000, 2_000, 5_000])]
+    pub(crate) rpcs: Vec<u32>,
+    /// Bytes of a request
+    #[arg(long, default_value_t = 100)]
+    pub(crate) request: u32,
+    /// Bytes of a response
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) response: u32,
+    /// Bytes that may wait at each port of the switch
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) buffer: u64,
+    /// How often, one after the other
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: u32,
+    /// Settings of the cluster as TOML; without it 16 hosts at one switch, 25 Gbps
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Change a setting, as in homa.incast_rpcs_min=50
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Decides everything random
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Runs at the same time; 0 for as many as there are CPUs
+    #[arg(long, short, default_value_t = 0)]
+    pub(crate) jobs: usize,
+    /// Keep the results in this folder, for report
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AblateArgs {
+    /// Workloads, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "w2,w3,w4,w5")]
+    pub(crate) workload: Vec<Workload>,
+    /// Share of the host links that requests and responses take
+    #[arg(long, default_value_t = 0.8)]
+    pub(crate) load: f64,
+    /// Simulated time that is measured
+    #[arg(long, value_name = "TIME", value_parser = duration_ns, default_value = "20ms")]
+    pub(crate) time: u64,
+    /// Settings of the cluster as TOML; without it 32 hosts in 4 racks, 25 Gbps, 1 MB per switch
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Change a setting for all runs
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Decides everything random
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Runs at the same time; 0 for as many as there are CPUs
+    #[arg(long, short, default_value_t = 0)]
+    pub(crate) jobs: usize,
+    /// Keep the results in this folder, for report
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The folder
+    pub(crate) dir: PathBuf,
+    /// Title of the page
+    #[arg(long, default_value = "Homa in a simulated cluster")]
+    pub(crate) title: String,
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +163,28 @@ pub(crate) struct BenchArgs {
     pub(crate) load: f64,
     #[command(flatten)]
     pub(crate) preset: PresetArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FuzzArgs {
+    /// Runs to do, one per seed: from A up to but not including B
+    #[arg(long, value_name = "A..B", value_parser = seed_range, default_value = "0..1000")]
+    pub(crate) seeds: Range<u64>,
+    /// Do this run alone and print what it does
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    pub(crate) seed: Option<u64>,
+    /// Runs at the same time
+    #[arg(long, short, default_value_t = 1)]
+    pub(crate) jobs: usize,
+    /// Look for a smaller run that breaks the same rule
+    #[arg(long, requires = "seed")]
+    pub(crate) shrink: bool,
+    /// Write every packet and event of the run, after --shrink of the smaller one, to this file
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Stop after this many runs that break a rule
+    #[arg(long, default_value_t = 10)]
+    pub(crate) failures_max: usize,
 }
 
 /// The set-up of the Homa paper, and what can be changed in it.
@@ -92,6 +200,12 @@ pub(crate) struct PresetArgs {
     /// Sizes of headers
     #[arg(long, value_enum, default_value = "paper")]
     pub(crate) headers: HeadersArg,
+    /// Change a setting, as in homa.overcommit_max=4; see run --print-config
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Shards of each host
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) shards: u32,
     /// Use ideal times within a rack that include the switch, unlike the published ones
     #[arg(long)]
     pub(crate) no_slip: bool,
@@ -133,4 +247,15 @@ impl LoadArg {
 
 fn duration_ns(text: &str) -> Result<u64, String> {
     parse_duration(text).map(|duration| duration.0).map_err(|error| error.to_string())
+}
+
+fn seed_range(text: &str) -> Result<Range<u64>, String> {
+    let bad = || format!("`{text}` is not a range of seeds: write it as 0..1000");
+    let (first, end) = text.split_once("..").ok_or_else(bad)?;
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| bad());
+    let range = number(first)?..number(end)?;
+    if range.is_empty() {
+        return Err(format!("`{text}` has no seeds: the end must be above the start"));
+    }
+    Ok(range)
 }

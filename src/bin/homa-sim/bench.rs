@@ -12,7 +12,7 @@ use crate::run::preset;
 const TIME_NS_DEFAULT: u64 = 5_000_000;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let config = preset(&args.preset, args.workload.name(), TIME_NS_DEFAULT).config();
+    let config = preset(&args.preset, args.workload.name(), TIME_NS_DEFAULT)?;
     let payload_bps = Sigcomm18::payload_bps(&args.workload, args.load);
     let mut cluster = Cluster::<()>::new(&config, &args.workload, payload_bps, ())?;
     let start = Instant::now();

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use homa::load::workload::Workload;
 use homa::sim::{Comparison, Curve, Line, PaperLoad, Sigcomm18, Tally, Verdict};
 
-use crate::args::CompareArgs;
-use crate::jobs::{Job, run_all};
+use crate::args::{CompareArgs, HeadersArg, PresetArgs};
+use crate::jobs::{Job, Outcome, record, run_all};
+use crate::report::Results;
 use crate::run::{describe, preset};
 
 /// Workloads and how long to measure them by default, in nanoseconds: long enough for 2 to 4 million
@@ -27,30 +28,46 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
     if chosen.is_empty() {
         return Err(format!("workload {wanted}: curves exist for w1 to w5; say one, or all").into());
     }
-    let runs = args.runs.max(1);
+    let runs = args.runs.max(1) as usize;
+    // Our headers are longer than those of the paper: a run with theirs tells how much that explains.
+    let headers = match args.preset.headers {
+        HeadersArg::Linux => vec![HeadersArg::Linux, HeadersArg::Paper],
+        HeadersArg::Paper => vec![HeadersArg::Paper],
+    };
     let mut jobs = Vec::new();
     for &&(name, time_ns) in &chosen {
-        for run in 0..runs {
-            jobs.push(job(args, name, time_ns, run)?);
+        for &headers in &headers {
+            let preset = PresetArgs { headers, ..args.preset.clone() };
+            for run in 0..runs {
+                jobs.push(job(&preset, args.load.paper(), name, time_ns, run as u64)?);
+            }
         }
     }
     let results = run_all(&jobs, args.jobs)?;
     let load = args.load.paper();
     let mut csv = format!("{}\n", Tally::CSV_HEADER);
     let mut verdicts = Vec::new();
+    let per_workload = runs * headers.len();
     for (index, &&(name, _)) in chosen.iter().enumerate() {
-        let of_workload = &results[index * runs as usize..(index + 1) * runs as usize];
-        let mut tally = of_workload[0].0.clone();
-        for (other, _) in &of_workload[1..] {
-            tally.add(other);
-        }
+        let of_workload = &results[index * per_workload..][..per_workload];
+        let job = &jobs[index * per_workload];
+        let (ours, paper) = of_workload.split_at(runs);
+        let tally = together(ours);
         let Some(comparison) = Comparison::new(&tally, name, load) else {
             return Err(format!("{name}: nothing was measured; raise --time").into());
         };
         print(name, load, &comparison);
-        println!("{}\n", describe(&tally, &of_workload[0].1));
-        let unsched_bytes = jobs[index * runs as usize].config.homa.unsched_bytes;
+        if !paper.is_empty() {
+            print_share_of_headers(&comparison, together(paper).all().mean());
+        }
+        println!("{}\n", describe(&tally, &ours[0].summary));
+        let unsched_bytes = job.config.homa.unsched_bytes;
         csv += &tally.csv_rows(&name.to_uppercase(), "homa-dpdk", load.fraction(), unsched_bytes);
+        if let Some(dir) = &args.out {
+            let record = record(job, load.fraction(), ours, &tally);
+            let file = format!("{name}-{}", load.fraction());
+            Results::Slowdown(Box::new(record)).save(dir, &file)?;
+        }
         verdicts.push((name, comparison.verdict));
     }
     if let Some(path) = &args.csv {
@@ -59,11 +76,23 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
     Ok(conclude(&verdicts))
 }
 
-fn job(args: &CompareArgs, name: &str, time_ns: u64, run: u64) -> Result<Job, Box<dyn Error>> {
+/// The tallies of runs that differ in their seeds.
+fn together(outcomes: &[Outcome]) -> Tally {
+    let mut tally = outcomes[0].tally.clone();
+    outcomes[1..].iter().for_each(|other| tally.add(&other.tally));
+    tally
+}
+
+fn job(
+    preset_args: &PresetArgs,
+    load: PaperLoad,
+    name: &str,
+    time_ns: u64,
+    run: u64,
+) -> Result<Job, Box<dyn Error>> {
     let workload: Workload = name.parse()?;
-    let load = args.load.paper();
     let curve = Curve::published(name, "Homa", load).ok_or("no published curve")?;
-    let mut config = preset(&args.preset, name, time_ns).config();
+    let mut config = preset(preset_args, name, time_ns)?;
     config.seed += run;
     Ok(Job {
         payload_bps: Sigcomm18::payload_bps(&workload, load.fraction()),
@@ -73,27 +102,30 @@ fn job(args: &CompareArgs, name: &str, time_ns: u64, run: u64) -> Result<Job, Bo
     })
 }
 
+/// What of the difference to the published mean comes from longer headers.
+fn print_share_of_headers(comparison: &Comparison, paper_mean: f64) {
+    let (ours, homa) = comparison.mean;
+    println!(
+        "with the headers of the paper the mean is {paper_mean:.3}: headers are {:+.3} of the difference of {:+.3}",
+        ours - paper_mean,
+        ours - homa,
+    );
+}
+
 fn print(name: &str, load: PaperLoad, comparison: &Comparison) {
     println!("{} at {:.0} %: slowdown", name.to_uppercase(), load.fraction() * 100.0);
     println!(
-        "                          ------ p50 ----------------    ------ p99 ----------------"
+        "                       ---- mean ---    ------ p50 ----------------    ------ p99 ----------------"
     );
     println!(
-        " messages   up to bytes     ours   Homa pFabric oracle     ours   Homa pFabric oracle"
+        " messages   up to bytes   ours   Homa     ours   Homa pFabric oracle     ours   Homa pFabric oracle"
     );
     for line in &comparison.lines {
         let Line { range_pct: (from, to), upper_bytes, ours, homa, pfabric, oracle, .. } = line;
-        println!(
-            "{from:3.0}-{to:3.0} %  {upper_bytes:12}   {:6.3} {:6.3} {:6.3} {:6.3}   {:6.2} {:6.2} {:6.2} {:6.2}",
-            ours.p50,
-            homa.p50,
-            pfabric.p50,
-            oracle.p50,
-            ours.p99,
-            homa.p99,
-            pfabric.p99,
-            oracle.p99,
-        );
+        let mean = format!("{:6.3} {:6.3}", ours.mean, homa.mean);
+        let p50 = [ours, homa, pfabric, oracle].map(|of| format!("{:6.3}", of.p50)).join(" ");
+        let p99 = [ours, homa, pfabric, oracle].map(|of| format!("{:6.2}", of.p99)).join(" ");
+        println!("{from:3.0}-{to:3.0} %  {upper_bytes:12} {mean}   {p50}   {p99}");
     }
     let (ours, homa) = comparison.mean;
     println!("mean of all {ours:.3}, Homa {homa:.3}");

@@ -1,14 +1,15 @@
-//! Independent runs on several threads, with a progress line.
+//! Independent runs on several threads, with progress bars.
 
-use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use homa::load::workload::Workload;
-use homa::sim::{Cluster, SimConfig, SimError, Summary, Tally};
+use homa::sim::{Cluster, Record, Sample, SimConfig, SimError, Summary, Tally, measured};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Simulated time between two looks at the progress, in nanoseconds.
-const PROGRESS_NS: u64 = 100_000;
+/// Samples of a run, and looks at its progress.
+const SAMPLES: u64 = 500;
 
 /// One run: a cluster and its load.
 #[derive(Debug)]
@@ -19,51 +20,105 @@ pub(crate) struct Job {
     pub(crate) tally: Tally,
 }
 
+/// What came of a job.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) tally: Tally,
+    pub(crate) summary: Summary,
+    /// Queues and progress at regular times of the measurement.
+    pub(crate) samples: Vec<Sample>,
+}
+
 impl Job {
-    pub(crate) fn run(&self, progress: bool) -> Result<(Tally, Summary), SimError> {
+    fn run(&self, bar: &ProgressBar) -> Result<Outcome, SimError> {
         let tally = self.tally.clone();
         let mut cluster =
             Cluster::<(), _>::new(&self.config, &self.workload, self.payload_bps, tally)?;
         let time = &self.config.time;
         let end_ns = time.warm_up_ns + time.measure_ns;
-        while !cluster.advance(cluster.now_ns() + PROGRESS_NS) {
-            if progress {
-                let percent = (cluster.now_ns() * 100 / end_ns).min(100);
-                eprint!("\r{} {percent:3} %", self.workload);
+        let step_ns = (time.measure_ns / SAMPLES).max(1);
+        bar.set_length(end_ns);
+        bar.set_message(format!("{} seed {}", self.workload.name(), self.config.seed));
+        let mut samples = Vec::new();
+        while !cluster.advance(cluster.now_ns() + step_ns) {
+            let now_ns = cluster.now_ns();
+            if (time.warm_up_ns..end_ns).contains(&now_ns) {
+                samples.push(cluster.sample());
             }
+            bar.set_position(now_ns.min(end_ns));
         }
-        if progress {
-            eprint!("\r\x1b[K");
-        }
-        let _ = std::io::stderr().flush();
         let summary = cluster.summary();
-        Ok((cluster.into_observer(), summary))
+        Ok(Outcome { tally: cluster.into_observer(), summary, samples })
+    }
+}
+
+/// What is kept of jobs that differ in their seeds.
+pub(crate) fn record(job: &Job, load: f64, outcomes: &[Outcome], tally: &Tally) -> Record {
+    let all = tally.all();
+    let (first, runs) = (&outcomes[0], outcomes.len() as u64);
+    Record {
+        workload: job.workload.name().to_owned(),
+        load,
+        config: job.config.clone(),
+        runs,
+        messages: all.count,
+        slowdown: (all.mean(), all.quantile(0.5), all.quantile(0.99)),
+        curve: measured(tally).0,
+        samples: first.samples.clone(),
+        dropped: outcomes.iter().map(|outcome| outcome.summary.packets.dropped).sum(),
     }
 }
 
 /// Does all `jobs` on `threads` threads; results in the order of the jobs.
-pub(crate) fn run_all(jobs: &[Job], threads: usize) -> Result<Vec<(Tally, Summary)>, SimError> {
+pub(crate) fn run_all(jobs: &[Job], threads: usize) -> Result<Vec<Outcome>, SimError> {
+    // Draws on standard error, and only if that is a terminal.
+    let bars = MultiProgress::new();
+    let style = ProgressStyle::with_template("{msg:12} {wide_bar} {percent:>3} %  {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let results = in_parallel(jobs, threads, "", |job| {
+        let bar = bars.add(ProgressBar::new(0)).with_style(style.clone());
+        bar.enable_steady_tick(Duration::from_millis(500));
+        let result = job.run(&bar);
+        bar.finish_and_clear();
+        result
+    });
+    results.into_iter().collect()
+}
+
+/// `work` on each of `items`, on `threads` threads (0: one per CPU), with a bar that counts `what` unless
+/// that is empty. Results come in the order of the items.
+pub(crate) fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    what: &'static str,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if threads == 0 { cpus() } else { threads };
     let next = AtomicUsize::new(0);
-    let results = Mutex::new((0..jobs.len()).map(|_| None).collect::<Vec<_>>());
-    let progress = std::io::stderr().is_terminal();
+    let results = Mutex::new(items.iter().map(|_| None).collect::<Vec<_>>());
+    let bar = if what.is_empty() {
+        ProgressBar::hidden()
+    } else {
+        let style = ProgressStyle::with_template("{wide_bar} {pos} of {len} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(items.len() as u64).with_message(what).with_style(style)
+    };
     std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, jobs.len().max(1)) {
+        for _ in 0..threads.clamp(1, items.len().max(1)) {
             scope.spawn(|| {
-                loop {
+                while let Some((index, item)) = {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(index) else { break };
-                    let result = job.run(progress && threads == 1);
-                    results.lock().expect("no job panics with the lock")[index] = Some(result);
-                    if progress && threads > 1 {
-                        eprint!("\r{} of {} runs", index + 1, jobs.len());
-                    }
+                    items.get(index).map(|item| (index, item))
+                } {
+                    let result = work(item);
+                    results.lock().expect("no thread panics with the lock")[index] = Some(result);
+                    bar.inc(1);
                 }
             });
         }
     });
-    if progress && threads > 1 {
-        eprint!("\r\x1b[K");
-    }
-    let results = results.into_inner().expect("no job panics with the lock");
+    bar.finish_and_clear();
+    let results = results.into_inner().expect("no thread panics with the lock");
     results.into_iter().flatten().collect()
 }

@@ -7,19 +7,48 @@ use homa::load::workload::Workload;
 use homa::sim::{Sigcomm18, SimConfig, Summary, Tally};
 
 use crate::args::{PresetArgs, RunArgs};
-use crate::jobs::{Job, run_all};
+use crate::jobs::{Job, Outcome, record, run_all};
+use crate::report::Results;
 
 const TIME_NS_DEFAULT: u64 = 10_000_000;
 
 /// The preset with what the command line changes.
-pub(crate) fn preset(args: &PresetArgs, workload: &str, time_ns: u64) -> Sigcomm18 {
-    Sigcomm18 {
+pub(crate) fn preset(
+    args: &PresetArgs,
+    workload: &str,
+    time_ns: u64,
+) -> Result<SimConfig, Box<dyn Error>> {
+    let preset = Sigcomm18 {
         framing: args.headers.framing(),
         seed: args.seed,
         measure_ns: args.time.unwrap_or(time_ns),
         intra_rack_slip: !args.no_slip,
         unscheduled_priorities: Sigcomm18::published_levels(workload),
+        shards: args.shards,
+    };
+    change(preset.config(), &args.set)
+}
+
+/// Sets single settings by name.
+pub(crate) fn change(config: SimConfig, changes: &[String]) -> Result<SimConfig, Box<dyn Error>> {
+    if changes.is_empty() {
+        return Ok(config);
     }
+    let mut table = toml::Table::try_from(config)?;
+    for change in changes {
+        let wrong = |why: &str| format!("--set {change}: {why}");
+        let (name, value) = change.split_once('=').ok_or_else(|| wrong("must be NAME=VALUE"))?;
+        let parsed: toml::Table = toml::from_str(&format!("value = {value}"))
+            .or_else(|_| toml::from_str(&format!("value = {value:?}")))?;
+        let (parents, last) = name.rsplit_once('.').unwrap_or(("", name));
+        let mut place = &mut table;
+        for parent in parents.split('.').filter(|part| !part.is_empty()) {
+            let inner = place.get_mut(parent).and_then(toml::Value::as_table_mut);
+            place = inner.ok_or_else(|| wrong("no such setting; see run --print-config"))?;
+        }
+        place.insert(last.to_owned(), parsed["value"].clone());
+    }
+    table.try_into().map_err(|error| format!("--set: {error}").into())
 }
 
 /// Edges of bins: as many as the published curves have, of about the same number of messages each.
@@ -33,8 +62,8 @@ fn edges(workload: &Workload) -> Vec<u32> {
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
     let config = match &args.config {
-        None => preset(&args.preset, args.workload.name(), TIME_NS_DEFAULT).config(),
-        Some(path) => read(path)?,
+        None => preset(&args.preset, args.workload.name(), TIME_NS_DEFAULT)?,
+        Some(path) => change(read(path)?, &args.preset.set)?,
     };
     if args.print_config {
         print!("{}", toml::to_string(&config)?);
@@ -47,7 +76,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
         tally: Tally::new(edges(&args.workload)),
         config,
     };
-    let (tally, summary) = run_all(std::slice::from_ref(&job), 1)?.remove(0);
+    let outcome = run_all(std::slice::from_ref(&job), 1)?.remove(0);
+    let Outcome { tally, summary, .. } = &outcome;
     let name = job.workload.name().to_uppercase();
     let rows = tally.csv_rows(&name, "homa-dpdk", args.load, job.config.homa.unsched_bytes);
     let table = format!("{}\n{rows}", Tally::CSV_HEADER);
@@ -55,11 +85,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
         Some(path) => std::fs::write(path, table)?,
         None => print!("{table}"),
     }
-    eprintln!("{}", describe(&tally, &summary));
+    if let Some(dir) = &args.out {
+        let record = record(&job, args.load, std::slice::from_ref(&outcome), tally);
+        let file = format!("{}-{}", job.workload.name(), args.load);
+        Results::Slowdown(Box::new(record)).save(dir, &file)?;
+    }
+    eprintln!("{}", describe(tally, summary));
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(path: &std::path::Path) -> Result<SimConfig, Box<dyn Error>> {
+pub(crate) fn read(path: &std::path::Path) -> Result<SimConfig, Box<dyn Error>> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?)
 }

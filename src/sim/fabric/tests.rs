@@ -18,18 +18,18 @@ fn frame(src: u16, dst: u16, priority: u8, wire_bytes: u32, number: u32) -> Fram
     let header = Header { sport: HomaPort(1), dport: HomaPort(2), sender_id: RpcId(2) };
     let piece = Piece { slot: 0, message: number, start: 0, length: 1, contents: () };
     let packet = Packet { header, body: Body::Busy };
-    Frame { packet, piece, src, dst, priority, wire_bytes, next: 0 }
+    let label = Label { wire_bytes, next: 0, src, dst, priority };
+    Frame { label, packet, piece }
 }
 
 /// Runs to the end; gives time and number of each packet in the order of arrival.
 fn run(fabric: &mut Fabric<()>) -> Vec<(Picos, u32)> {
     let mut arrived = Vec::new();
-    while let Some(entry) = fabric.events.pop() {
-        let Event { kind, node, packet } = entry.event;
+    while let Some((at_ps, Event { kind, node, packet })) = fabric.events.pop() {
         match kind {
-            Kind::Enqueue => fabric.enqueue(entry.at_ps, node, packet),
-            Kind::PortFree => fabric.port_free(entry.at_ps, node),
-            Kind::Receive => arrived.push((entry.at_ps, fabric.frames.remove(packet).message)),
+            Kind::Enqueue => fabric.enqueue(at_ps, node, packet),
+            Kind::PortFree => fabric.port_free(at_ps, node),
+            Kind::Receive => arrived.push((at_ps, fabric.frames.remove(packet).message)),
             other => panic!("{other:?} in a network without hosts"),
         }
     }
