@@ -78,7 +78,11 @@ type Shard = Transport<Length, Length>;
 
 /// Moves what one side sends to the other.
 fn carry(now: Nanos, wire: &mut Wire, from: &mut Shard, to: &mut Shard, addr: IpAddr) {
-    while from.poll_transmit(now, wire) > 0 {
+    loop {
+        from.poll_transmit(now, wire);
+        if wire.len == 0 {
+            return;
+        }
         for (bytes, len, payload) in &wire.packets[..wire.len] {
             if let Ok(packet) = Packet::parse(&bytes[..*len]) {
                 to.on_packet(now, addr, &packet, Length(*payload));
@@ -108,7 +112,10 @@ fn run(
         *now = *now + Nanos(250);
         let now = *now;
         while outstanding < window {
-            if client.call(now, client_port, hosts[1], PORT, Length(request), done).is_err() {
+            let message = Length(request);
+            let call =
+                client.call_through(now, client_port, hosts[1], PORT, message, done, &mut wire);
+            if call.is_err() {
                 break;
             }
             outstanding += 1;
@@ -118,7 +125,7 @@ fn run(
         while let Some(event) = server.poll_event() {
             if let Event::Request { rpc, message, .. } = event {
                 black_box(message);
-                let _ = server.reply(now, rpc, Length(response));
+                let _ = server.reply_through(now, rpc, Length(response), &mut wire);
             }
         }
         server.on_timer(now);

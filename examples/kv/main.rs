@@ -231,8 +231,6 @@ fn call(
 const USAGE: &str = "usage: kv server DEVICE ADDRESS
        kv client DEVICE ADDRESS SERVER-ADDRESS OPERATION...
 operations: get KEY, put KEY VALUE, delete KEY";
-/// Bits of the network part of the addresses.
-const PREFIX_LEN: u8 = 24;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -265,13 +263,12 @@ fn main() -> ExitCode {
 /// A shard polls all the time, so a server and a client on one machine want a CPU each: the last one
 /// and the first one that they may use.
 fn config(device: &str, address: &str, cpu: Option<&usize>) -> Result<NodeConfig, Box<dyn Error>> {
-    let address = address.parse().map_err(|_| bad_address(address))?;
-    let config = NodeConfig::new(device.parse()?, address, PREFIX_LEN);
-    Ok(NodeConfig { cpu: cpu.copied(), ..config })
+    let config = NodeConfig::of_addresses(device.parse()?, vec![address.parse()?]);
+    Ok(NodeConfig { cpus: cpu.copied().into_iter().collect(), ..config })
 }
 
 fn bad_address(text: &str) -> String {
-    format!("'{text}' is not an IPv4 address such as 10.0.0.1")
+    format!("'{text}' is not an address such as 10.0.0.1 or fd00::1")
 }
 
 #[cfg(test)]

@@ -100,8 +100,9 @@ impl PoissonArrivals {
     /// Goes on to the arrival after the next.
     #[inline]
     pub fn advance(&mut self) {
-        // 1 - u is in (0,1], so the logarithm is finite.
-        self.next_ns -= self.gap_mean_ns * (1.0 - unit_interval(&mut self.rng)).ln();
+        // 1 - u is in (0,1], so the logarithm is finite. Not that of the platform: simulations are to be
+        // the same everywhere.
+        self.next_ns -= self.gap_mean_ns * libm::log(1.0 - unit_interval(&mut self.rng));
     }
 }
 

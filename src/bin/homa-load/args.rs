@@ -1,16 +1,16 @@
 //! The command line.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use homa::dpdk::DeviceSpec;
-use homa::load::apps::ResponseKind;
+use homa::load::apps::{MessageFormat, ResponseKind};
 use homa::load::bench::{LARGE_FRAME_BYTES, Metric, SHORT_FRAME_BYTES};
 use homa::load::quantity::{Rate, parse_duration, parse_size};
 use homa::load::workload::Workload;
-use homa::net::MacAddr;
+use homa::net::{InterfaceAddr, MacAddr};
 use homa::node::IdlePolicy;
 use homa::time::Nanos;
 use homa::wire::HomaPort;
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Send requests to servers and report
     Client(ClientArgs),
+    /// Send one RPC a second to a server and show what becomes of it, like ping(8)
+    Ping(PingArgs),
     /// Run server and client as two processes on two cores over memif, and report
     Local(LocalArgs),
     /// Measure Homa against raw frames over memif between two processes on two cores
@@ -46,15 +48,28 @@ pub(crate) struct NodeArgs {
     /// ring  null  pcap:...
     #[arg(long, value_name = "PORT")]
     pub(crate) device: DeviceSpec,
-    /// Our address and the length of the network's prefix, such as 10.0.0.1/24
-    #[arg(long, value_name = "ADDR/LEN")]
-    pub(crate) ip: Subnet,
-    /// Router to other networks
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) gateway: Option<Ipv4Addr>,
+    /// Our address and the length of the network's prefix, such as 10.0.0.1/24 or fd00::1/64;
+    /// repeatable: one of IPv4, several of IPv6
+    #[arg(long = "ip", value_name = "ADDR/LEN", required = true)]
+    pub(crate) addresses: Vec<InterfaceAddr>,
+    /// Router to other networks; one for each family of addresses
+    #[arg(long = "gateway", value_name = "ADDR")]
+    pub(crate) gateways: Vec<IpAddr>,
     /// 802.1Q VLAN of all frames
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
     pub(crate) vlan: Option<u16>,
+    /// Copy the priority of each packet into its VLAN tag
+    #[arg(long, requires = "vlan")]
+    pub(crate) vlan_pcp: bool,
+    /// Send Homa inside marked TCP, as Linux does with hijack_tcp; it is always accepted
+    #[arg(long)]
+    pub(crate) marked_tcp: bool,
+    /// The same to this host alone; repeatable
+    #[arg(long = "marked-tcp-peer", value_name = "ADDR")]
+    pub(crate) marked_tcp_peers: Vec<IpAddr>,
+    /// A host to which only IP packets of this size get; repeatable
+    #[arg(long = "peer-mtu", value_name = "ADDR=BYTES")]
+    pub(crate) peer_mtus: Vec<PeerMtu>,
     /// A host that need not be asked for its hardware address; repeatable
     #[arg(long = "neighbor", value_name = "ADDR=MAC")]
     pub(crate) neighbors: Vec<Neighbor>,
@@ -72,9 +87,12 @@ pub(crate) struct MachineArgs {
     /// paced
     #[arg(long, value_name = "GBPS", value_parser = positive)]
     pub(crate) link_gbps: Option<f64>,
-    /// CPU to run on; the first allowed one by default
-    #[arg(long, value_name = "CPU")]
-    pub(crate) cpu: Option<usize>,
+    /// CPUs to run on, such as 2 or 1-4,6: one shard on each; the first allowed one by default
+    #[arg(long, visible_alias = "cpu", value_name = "CPUS")]
+    pub(crate) cores: Option<Cores>,
+    /// With several shards: pass every received packet on to another one first, to test the way
+    #[arg(long, hide = true)]
+    pub(crate) detour: bool,
     /// When there is nothing to do: auto, spin, pause, yield or sleep
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) idle: IdlePolicy,
@@ -84,16 +102,25 @@ pub(crate) struct MachineArgs {
     /// Do without hugepages
     #[arg(long)]
     pub(crate) no_huge: bool,
-    /// Memory for packet buffers in MB
-    #[arg(long, value_name = "MB", default_value_t = 256,
-          value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
-    pub(crate) memory_mb: u32,
+    /// Memory for packet buffers in MB; 256 by default, more with a large MTU
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub(crate) memory_mb: Option<u32>,
+    /// Packets that wait at most until the addresses of their destinations are known
+    #[arg(long, value_name = "N", default_value_t = 4_096,
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) unresolved_packets: u32,
     /// Silence after which an RPC is given up; the other side must run within this time
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
     pub(crate) timeout: Nanos,
     /// Drop this percentage of received packets, to see the protocol recover
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub(crate) drop_percent: f64,
+    /// Record all frames in FILE as pcapng, for Wireshark
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Bytes of each frame that are recorded; 0 for all
+    #[arg(long, value_name = "BYTES", default_value_t = 0, requires = "trace")]
+    pub(crate) trace_bytes: u16,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -103,6 +130,15 @@ pub(crate) struct ServerArgs {
     /// Homa port of echoes; short responses are on the next one
     #[arg(long, value_name = "PORT", default_value = "4000", value_parser = port)]
     pub(crate) port: HomaPort,
+    /// homa-load, or cp_node: answer the clients of Linux Homa's cp_node
+    #[arg(long, value_name = "NAME", default_value = "homa-load")]
+    pub(crate) protocol: MessageFormat,
+    /// cp_node: print lines as cp_node does, once a second
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<OutputFormat>,
+    /// Name in these lines
+    #[arg(long, value_name = "NAME", default_value = "homa")]
+    pub(crate) exp: String,
     /// Do not check requests, do not fill responses
     #[arg(long)]
     pub(crate) no_verify: bool,
@@ -158,11 +194,53 @@ pub(crate) struct LoadArgs {
 pub(crate) struct ClientArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-    /// A server, ADDR or ADDR:PORT; repeatable
+    /// A server, ADDR or ADDR:PORT (an IPv6 address before a port in brackets); repeatable
     #[arg(long = "server", value_name = "ADDR[:PORT]", required = true)]
     pub(crate) servers: Vec<Server>,
+    /// homa-load, or cp_node: ask servers of Linux Homa's cp_node
+    #[arg(long, value_name = "NAME", default_value = "homa-load")]
+    pub(crate) protocol: MessageFormat,
+    /// cp_node: print lines as cp_node does, once a second, instead of a report
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<OutputFormat>,
+    /// Name in these lines; by default homa_ and the name of the workload
+    #[arg(long, value_name = "NAME")]
+    pub(crate) exp: Option<String>,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PingArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The server, ADDR or ADDR:PORT
+    #[arg(value_name = "HOST")]
+    pub(crate) server: Server,
+    /// Stop after this many RPCs
+    #[arg(short, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Seconds between RPCs
+    #[arg(short, value_name = "SECONDS", default_value_t = 1.0, value_parser = ping_seconds)]
+    pub(crate) interval: f64,
+    /// Bytes of a request
+    #[arg(short, value_name = "BYTES", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) size: u32,
+    /// Seconds to wait for an answer; takes the place of --timeout
+    #[arg(short = 'W', value_name = "SECONDS", default_value_t = 1.0, value_parser = ping_seconds)]
+    pub(crate) wait: f64,
+    /// homa-load, or cp_node: ask a server of Linux Homa's cp_node
+    #[arg(long, value_name = "NAME", default_value = "homa-load")]
+    pub(crate) protocol: MessageFormat,
+}
+
+/// Whose output to imitate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// The load generator that comes with Linux Homa
+    #[value(name = "cp_node")]
+    CpNode,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -245,25 +323,26 @@ pub(crate) enum Wire {
     Memif,
 }
 
-/// An address with the length of its network's prefix.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Subnet {
-    pub(crate) addr: Ipv4Addr,
-    pub(crate) prefix_len: u8,
-}
+/// CPUs, in the order of the shards that run on them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cores(pub(crate) Vec<usize>);
 
-impl FromStr for Subnet {
+impl FromStr for Cores {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (addr, len) = text.split_once('/').unwrap_or((text, "24"));
-        let addr = addr.parse().map_err(|_| format!("'{addr}' is not an IPv4 address"))?;
-        let prefix_len = len
-            .parse()
-            .ok()
-            .filter(|len| (1..=32).contains(len))
-            .ok_or_else(|| format!("'{len}' is not the length of a prefix: use 1 to 32"))?;
-        Ok(Self { addr, prefix_len })
+        let wrong = || format!("'{text}' is not a list of CPUs such as 2 or 1-4,6");
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let number = |text: &str| text.parse::<u16>().map_err(|_| wrong());
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(wrong());
+            }
+            cpus.extend((first..=last).map(usize::from));
+        }
+        Ok(Self(cpus))
     }
 }
 
@@ -284,16 +363,45 @@ impl FromStr for Neighbor {
 }
 
 #[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerMtu(pub(crate) IpAddr, pub(crate) u16);
+
+impl FromStr for PeerMtu {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (addr, bytes) =
+            text.split_once('=').ok_or("write it as ADDR=BYTES, such as 10.0.0.2=1500")?;
+        let addr = addr.parse().map_err(|_| format!("'{addr}' is not an IP address"))?;
+        let bytes = bytes.parse().map_err(|_| format!("'{bytes}' is not a number of bytes"))?;
+        Ok(Self(addr, bytes))
+    }
+}
+
+/// Homa port of servers, unless given.
+const DEFAULT_PORT: HomaPort = HomaPort(4000);
+
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Server(pub(crate) IpAddr, pub(crate) HomaPort);
 
 impl FromStr for Server {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (addr, base) = text.split_once(':').unwrap_or((text, "4000"));
-        let addr =
-            addr.parse::<Ipv4Addr>().map_err(|_| format!("'{addr}' is not an IPv4 address"))?;
-        Ok(Self(addr.into(), port(base)?))
+        // An IPv6 address has colons of its own; with a port it stands in brackets.
+        if let Ok(addr) = text.parse() {
+            return Ok(Self(addr, DEFAULT_PORT));
+        }
+        if let Ok(both) = text.parse::<SocketAddr>() {
+            return Ok(Self(both.ip(), port(&both.port().to_string())?));
+        }
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let addr = bare.and_then(|addr| addr.parse().ok());
+        addr.map(|addr| Self(addr, DEFAULT_PORT)).ok_or_else(|| {
+            format!(
+                "'{text}' is not an address with or without a port: write 10.0.0.2, 10.0.0.2:4000, \
+                 fd00::2 or [fd00::2]:4000"
+            )
+        })
     }
 }
 
@@ -312,6 +420,11 @@ fn workload(text: &str) -> Result<Workload, String> {
 fn run_seconds(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|seconds| (0.05..=600.0).contains(seconds));
     value.ok_or_else(|| "a run takes 0.05 to 600 seconds".to_owned())
+}
+
+fn ping_seconds(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|seconds| (0.001..=3_600.0).contains(seconds));
+    value.ok_or_else(|| "0.001 to 3600 seconds are possible".to_owned())
 }
 
 fn polling(text: &str) -> Result<IdlePolicy, String> {

@@ -4,12 +4,16 @@ use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use homa::load::apps::{ClientApp, ClientConfig, Progress, client_link};
+use homa::load::apps::{
+    ClientApp, ClientConfig, ClientResult, ClientWatch, MessageFormat, Progress, client_links,
+};
 use homa::load::arrival::Load;
 use homa::load::classes::SizeClasses;
+use homa::load::cp_node::{Lines, Second};
 use homa::load::generator::{End, GeneratorConfig};
 use homa::load::live::{Live, LiveMode};
 use homa::load::quantity::Rate;
@@ -20,7 +24,7 @@ use homa::node::{Node, stop_on_signals};
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
-use crate::args::{ClientArgs, LoadArgs};
+use crate::args::{ClientArgs, LoadArgs, OutputFormat};
 use crate::server::counters;
 use crate::{check_writable, node_config, style};
 
@@ -30,17 +34,43 @@ const DRAIN: Nanos = Nanos::from_ms(400);
 /// 5 ms windows are kept for runs of unknown length as well, up to this length.
 const WINDOWS_FOR: Nanos = Nanos::from_secs(60);
 
+/// How long the live line waits for the numbers of a shard.
+const LATE: Duration = Duration::from_millis(200);
+
+/// What of a shard the live line needs.
+struct Shown {
+    progress: Receiver<Box<Progress>>,
+    give_back: SyncSender<Box<Progress>>,
+}
+
 pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
     let servers = args.servers.iter().map(|server| (server.0, server.1)).collect();
     let title = format!("homa-load client: {} server(s)", args.servers.len());
     check_writable(args.load.json.as_deref())?;
     let mut node = Node::start(&node_config(&args.node)?)?;
     let (timeout, port) = (args.node.machine.timeout, args.node.device.to_string());
-    let outcome = load(&mut node, &args.load, timeout, servers, &title, &port)?;
+    let dialect = Dialect { messages: args.protocol, lines: lines(args) };
+    let is_silent = dialect.lines.is_some();
+    let outcome = load(&mut node, &args.load, timeout, servers, &dialect, &title, &port)?;
     let closed = node.close();
-    let code = finish(&args.load, outcome, |_| ())?;
+    let code = finish(&args.load, outcome, is_silent, |_| ())?;
     closed?;
     Ok(code)
+}
+
+/// How to talk to servers, and to people.
+#[derive(Default)]
+pub(crate) struct Dialect {
+    /// What messages look like.
+    messages: MessageFormat,
+    /// Lines of `cp_node` once a second, instead of a report.
+    lines: Option<Lines>,
+}
+
+fn lines(args: &ClientArgs) -> Option<Lines> {
+    let OutputFormat::CpNode = args.format?;
+    let name = || format!("homa_{}", args.load.workload.name());
+    Some(Lines::new(args.exp.clone().unwrap_or_else(name)))
 }
 
 /// The load as the library wants it, all times counted from the start of the shard.
@@ -48,6 +78,7 @@ fn client_config(
     args: &LoadArgs,
     timeout: Nanos,
     servers: Vec<(IpAddr, HomaPort)>,
+    format: MessageFormat,
 ) -> ClientConfig {
     let workload = Arc::new(args.workload.clone());
     let rate = args.gbps.map(|gbps| Rate::Bps(gbps * 1e9)).or_else(|| args.rps.map(Rate::Rps));
@@ -78,6 +109,7 @@ fn client_config(
         recorder,
         servers,
         response: args.response,
+        format,
         verify: !args.no_verify,
         seed: args.seed,
     }
@@ -89,26 +121,62 @@ pub(crate) fn load(
     args: &LoadArgs,
     timeout: Nanos,
     servers: Vec<(IpAddr, HomaPort)>,
+    dialect: &Dialect,
     title: &str,
     port: &str,
 ) -> Result<Report, Box<dyn Error>> {
     let stop = node.stop_flag();
     stop_on_signals(&stop)?;
-    let config = client_config(args, timeout, servers);
-    let mut run = RunConfig::new(&config.generator, 1, args.seed);
+    let config = client_config(args, timeout, servers, dialect.messages);
+    if let (Some(lines), Load::Open { rate, .. }) = (&dialect.lines, &config.generator.load) {
+        let mean_bytes = config.generator.workload.mean_bytes();
+        let rate_per_s = rate.rps(mean_bytes);
+        print!("{}", lines.offered(time_of_day(), mean_bytes, rate_per_s));
+    }
+    let mut run = RunConfig::new(&config.generator, node.shards().into(), args.seed);
     title.clone_into(&mut run.title);
     port.clone_into(&mut run.port);
     run.parameters.insert("response".to_owned(), args.response.to_string());
     run.parameters.insert("content".to_owned(), content(args).to_owned());
-    let (link, progress, give_back, result) = client_link();
+    let (links, watches): (Vec<_>, Vec<_>) = client_links(node.shards()).into_iter().unzip();
+    let (shown, results): (Vec<_>, Vec<_>) = watches
+        .into_iter()
+        .map(|ClientWatch { progress, give_back, result }| (Shown { progress, give_back }, result))
+        .unzip();
     let clock = node.eal().clock();
-    let shown = std::thread::spawn(move || show(&progress, &give_back));
-    let ran = node.run(|cx| ClientApp::new(cx, clock, config, link));
+    let lines = dialect.lines.clone();
+    let shown = std::thread::spawn(move || match lines {
+        Some(lines) => show_lines(&lines, &shown),
+        None => show(&shown),
+    });
+    // Each shard takes its own, by its number.
+    let links: Vec<_> = links.into_iter().map(|link| Mutex::new(Some(link))).collect();
+    let shards = u32::from(node.shards());
+    let ran = node.run_shards(|cx| {
+        let shard = u32::from(cx.shard());
+        let link = links[usize::from(cx.shard())].lock().ok().and_then(|mut link| link.take());
+        let part = ClientConfig {
+            generator: config.generator.part(shard, shards),
+            seed: config.seed.wrapping_add(shard.into()),
+            ..config.clone()
+        };
+        ClientApp::new(cx, clock, part, link.expect("one link for each shard"))
+    });
     let _ = shown.join();
-    let shard = ran?;
-    let result = result.recv().map_err(|_| "the client gave no result")?;
-    let (totals, recorder) = (&result.totals, &result.recorder);
-    Ok(Report::new(run, Machine::detect(), totals, recorder, counters(&shard)))
+    let ran = ran?.merged();
+    let mut all: Option<ClientResult> = None;
+    for result in results {
+        let part = result.recv().map_err(|_| "the client gave no result")?;
+        match &mut all {
+            None => all = Some(part),
+            Some(all) => {
+                all.totals.merge(&part.totals);
+                all.recorder.merge(&part.recorder).map_err(|_| "shards recorded differently")?;
+            }
+        }
+    }
+    let all = all.ok_or("the client gave no result")?;
+    Ok(Report::new(run, Machine::detect(), &all.totals, &all.recorder, counters(&ran)))
 }
 
 const fn content(args: &LoadArgs) -> &'static str {
@@ -116,29 +184,69 @@ const fn content(args: &LoadArgs) -> &'static str {
 }
 
 /// Writes the live line until the client is gone.
-fn show(progress: &Receiver<Box<Progress>>, give_back: &SyncSender<Box<Progress>>) {
+fn show(shards: &[Shown]) {
     let out = std::io::stdout();
     let mode = if out.is_terminal() { LiveMode::Overwrite } else { LiveMode::Silent };
     let live = Live::new(mode, style());
-    while let Ok(now) = progress.recv() {
+    each_second(shards, |sum| {
         let line =
-            live.update(now.elapsed, now.length, &now.interval, now.outstanding, &now.totals);
+            live.update(sum.elapsed, sum.length, &sum.interval, sum.outstanding, &sum.totals);
         let mut out = out.lock();
         let _ = out.write_all(line.as_bytes());
         let _ = out.flush();
-        let _ = give_back.try_send(now);
-    }
+    });
     print!("{}", live.end());
+}
+
+/// Calls `shown` with the sums over all shards, each second until the first of them is gone.
+fn each_second(shards: &[Shown], mut shown: impl FnMut(&Progress)) {
+    let Some((first, others)) = shards.split_first() else { return };
+    while let Ok(mut sum) = first.progress.recv() {
+        for shard in others {
+            // One that has ended, or is late, is left out of this line.
+            let Ok(part) = shard.progress.recv_timeout(LATE) else { continue };
+            sum.interval.merge(&part.interval);
+            sum.totals.merge(&part.totals);
+            sum.outstanding += part.outstanding;
+            let _ = shard.give_back.try_send(part);
+        }
+        shown(&sum);
+        let _ = first.give_back.try_send(sum);
+    }
+}
+
+/// Writes the lines of `cp_node` until the client is gone.
+fn show_lines(lines: &Lines, shards: &[Shown]) {
+    each_second(shards, |sum| {
+        let second = Second {
+            length: Duration::from_nanos(sum.length.0),
+            rpcs: sum.interval.completed,
+            request_bytes: sum.interval.request_bytes,
+            response_bytes: sum.interval.response_bytes,
+        };
+        let rtt_us =
+            [0.5, 0.99, 0.999].map(|q| sum.interval.latency.value_at_quantile(q) as f64 / 1e3);
+        let lag = sum.totals.lag_max.0 as f64 / sum.elapsed.0.max(1) as f64;
+        print!("{}", lines.client(time_of_day(), &second, rtt_us, lag, sum.outstanding));
+    });
+}
+
+/// Time since 1970.
+pub(crate) fn time_of_day() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Prints and stores the report; the exit code says whether all went well.
 pub(crate) fn finish(
     args: &LoadArgs,
     mut report: Report,
+    is_silent: bool,
     amend: impl FnOnce(&mut Report),
 ) -> Result<ExitCode, Box<dyn Error>> {
     amend(&mut report);
-    println!("{}", report.render(style()));
+    if !is_silent {
+        println!("{}", report.render(style()));
+    }
     if let Some(file) = &args.json {
         std::fs::write(file, report.to_json()?)
             .map_err(|error| format!("{}: {error}", file.display()))?;

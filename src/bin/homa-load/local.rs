@@ -9,12 +9,13 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use homa::dpdk::{DeviceSpec, allowed_cpus};
-use homa::node::{Node, NodeConfig};
+use homa::node::{Node, NodeConfig, NodeError};
 use homa::wire::HomaPort;
 
 use crate::args::{LocalArgs, MachineArgs};
+use crate::client::Dialect;
 use crate::server::ServerReport;
-use crate::{apply_machine, check_writable, client};
+use crate::{WrongArguments, apply_machine, check_writable, client};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -25,7 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     let cpus = allowed_cpus();
-    let client_cpu = args.machine.cpu.or_else(|| cpus.first().copied()).unwrap_or(0);
+    let wanted = match args.machine.cores.as_ref().map(|cores| &cores.0[..]) {
+        Some(&[cpu]) => Some(cpu),
+        None => None,
+        Some(cores) => {
+            return Err(Box::new(WrongArguments(NodeError::Config(format!(
+                "local runs one shard on each side: name one CPU for the client, not {}",
+                cores.len()
+            )))));
+        }
+    };
+    let client_cpu = wanted.or_else(|| cpus.first().copied()).unwrap_or(0);
     let server_cpu = cpus.iter().copied().find(|&cpu| cpu != client_cpu).unwrap_or(client_cpu);
     if client_cpu == server_cpu {
         log::warn!("one CPU for client and server: times will be those of the scheduler");
@@ -37,7 +48,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     let device: DeviceSpec = format!("memif:{},role=client", socket.display()).parse()?;
     let mut config = NodeConfig::new(device.clone(), CLIENT, PREFIX_LEN);
     apply_machine(&mut config, &args.machine)?;
-    config.cpu = Some(client_cpu);
+    config.cpus = vec![client_cpu];
     if client_cpu == server_cpu {
         config.idle = homa::node::IdlePolicy::Yield;
     }
@@ -48,7 +59,8 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     let title = "homa-load local: two processes over memif";
     let port = format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu);
     let (timeout, servers) = (args.machine.timeout, vec![(SERVER.into(), PORT)]);
-    let ran = client::load(&mut node, &args.load, timeout, servers, title, &port);
+    let ran =
+        client::load(&mut node, &args.load, timeout, servers, &Dialect::default(), title, &port);
     // The side that polls must not be there when the other takes the shared memory away: the server
     // goes first, while nobody polls here.
     let ended = server.end();
@@ -56,7 +68,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     let report = ran?;
     ended?;
     let served: ServerReport = serde_json::from_slice(&std::fs::read(&server_json)?)?;
-    let code = client::finish(&args.load, report, |report| {
+    let code = client::finish(&args.load, report, false, |report| {
         report.totals.corrupted += served.counts.corrupted;
         for (name, value) in served.counters {
             report.counters.insert(format!("server_{name}"), value);
@@ -69,11 +81,27 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
 /// A directory of our own for socket and files, removed at the end.
 pub(crate) struct Directory(pub(crate) PathBuf);
 
+const DIRECTORY_PREFIX: &str = "homa-load-";
+
 impl Directory {
     pub(crate) fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("homa-load-{}", std::process::id()));
+        let parent = std::env::temp_dir();
+        remove_left_behind(&parent);
+        let path = parent.join(format!("{DIRECTORY_PREFIX}{}", std::process::id()));
         std::fs::create_dir_all(&path)?;
         Ok(Self(path))
+    }
+}
+
+/// Removes directories of processes that were killed and could not do it themselves.
+fn remove_left_behind(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(DIRECTORY_PREFIX));
+        let is_dead = |pid: u32| !Path::new(&format!("/proc/{pid}")).exists();
+        if pid.and_then(|pid| pid.parse().ok()).is_some_and(is_dead) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -106,7 +134,7 @@ impl Server {
             .arg("--json")
             .arg(json)
             .args(machine_args(&args.machine));
-        if args.machine.cpu == Some(cpu) || allowed_cpus().len() == 1 {
+        if allowed_cpus().len() == 1 {
             command.arg("--idle=yield");
         }
         if args.load.no_verify {
@@ -165,10 +193,13 @@ impl Drop for Server {
 fn machine_args(args: &MachineArgs) -> Vec<String> {
     let mut list = vec![
         format!("--mtu={}", args.mtu),
-        format!("--memory-mb={}", args.memory_mb),
+        format!("--unresolved-packets={}", args.unresolved_packets),
         format!("--timeout={}ns", args.timeout.0),
         format!("--drop-percent={}", args.drop_percent),
     ];
+    if let Some(memory_mb) = args.memory_mb {
+        list.push(format!("--memory-mb={memory_mb}"));
+    }
     if let Some(gbps) = args.link_gbps {
         list.push(format!("--link-gbps={gbps}"));
     }
@@ -179,4 +210,25 @@ fn machine_args(args: &MachineArgs) -> Vec<String> {
         list.push("--no-huge".to_owned());
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_dead_processes_are_removed_and_no_others() {
+        let own = Directory::new().unwrap();
+        let inside = |name: &str| own.0.join(name);
+        // No process has a number this high.
+        let dead = inside("homa-load-4194305");
+        let alive = inside(&format!("homa-load-{}", std::process::id()));
+        let others = [inside("homa-load-notes"), inside("something-4194305")];
+        for path in [&dead, &alive, &others[0], &others[1]] {
+            std::fs::create_dir(path).unwrap();
+        }
+        remove_left_behind(&own.0);
+        assert!(!dead.exists());
+        assert!(alive.exists() && others.iter().all(|path| path.exists()));
+    }
 }

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod client;
 mod local;
+mod ping;
 mod server;
 
 use std::fs::OpenOptions;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use clap::Parser;
 use homa::dpdk::Hugepages;
 use homa::load::table::Style;
-use homa::node::{NodeConfig, NodeError};
+use homa::node::{NodeConfig, NodeError, TraceConfig};
 use homa::time::Nanos;
 use homa::transport;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(&args),
+        Command::Ping(args) => return ping::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchSide(args) => bench::run_side(&args.spec),
@@ -73,7 +75,7 @@ fn one_line(message: &str) -> String {
     let said = if said.starts_with("error: ") {
         said
     } else {
-        "error: a subcommand is needed: server, client or local".to_owned()
+        "error: a subcommand is needed: server, client, ping or local".to_owned()
     };
     said + " (--help tells more)"
 }
@@ -86,9 +88,13 @@ fn style() -> Style {
 
 /// The settings that `server` and `client` have in common.
 fn node_config(args: &NodeArgs) -> Result<NodeConfig, WrongArguments> {
-    let mut config = NodeConfig::new(args.device.clone(), args.ip.addr, args.ip.prefix_len);
-    config.net.gateway = args.gateway;
+    let mut config = NodeConfig::of_addresses(args.device.clone(), args.addresses.clone());
+    config.net.gateways = args.gateways.clone();
     config.net.vlan = args.vlan;
+    config.net.vlan_pcp_from_priority = args.vlan_pcp;
+    config.net.marked_tcp = args.marked_tcp;
+    config.net.marked_tcp_peers = args.marked_tcp_peers.clone();
+    config.net.peer_mtus = args.peer_mtus.iter().map(|peer| (peer.0, peer.1)).collect();
     config.net.static_neighbors = args.neighbors.iter().map(|n| (n.0, n.1)).collect();
     apply_machine(&mut config, &args.machine)?;
     Ok(config)
@@ -97,12 +103,20 @@ fn node_config(args: &NodeArgs) -> Result<NodeConfig, WrongArguments> {
 fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) -> Result<(), WrongArguments> {
     config.mtu = args.mtu;
     config.link_bps = args.link_gbps.map(|gbps| (gbps * 1e9) as u64);
-    config.cpu = args.cpu;
+    config.cpus = args.cores.as_ref().map_or_else(Vec::new, |cores| cores.0.clone());
+    config.detour = args.detour;
     config.idle = args.idle;
+    config.set_unresolved_packets_max(args.unresolved_packets);
     config.memory_mb = args.memory_mb;
     set_timeout(&mut config.transport, args.timeout);
     config.drain = config.drain.max(Duration::from_nanos(args.timeout.0));
     config.drop_fraction = args.drop_percent / 100.0;
+    check_writable(args.trace.as_deref())
+        .map_err(|text| WrongArguments(NodeError::Config(text)))?;
+    config.trace = args
+        .trace
+        .as_ref()
+        .map(|file| TraceConfig { frame_bytes: args.trace_bytes, ..TraceConfig::new(file) });
     config.hugepages = match (args.huge, args.no_huge) {
         (true, _) => Hugepages::Require,
         (_, true) => Hugepages::Never,

@@ -5,15 +5,18 @@ use std::error::Error;
 use std::io::Read;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use homa::load::apps::{ServerApp, ServerConfig, ServerCounts};
+use homa::load::apps::{CpNodeServer, MessageFormat, ServerApp, ServerConfig, ServerCounts};
+use homa::load::cp_node::{Lines, Second};
 use homa::load::quantity::show_count;
 use homa::node::{Node, ShardReport, stop_on_signals};
 use serde::{Deserialize, Serialize};
 
-use crate::args::ServerArgs;
+use crate::args::{OutputFormat, ServerArgs};
+use crate::client::time_of_day;
 use crate::{check_writable, node_config};
 
 /// What a server says at its end.
@@ -38,19 +41,21 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
     if args.child {
         stop_at_end_of_input(Arc::clone(&stop));
     } else {
-        println!(
-            "serving on {} port {} (echo) and {} (short responses); Ctrl-C ends",
-            args.node.ip.addr,
-            args.port,
-            args.port.0 + 1
-        );
+        let ports = match args.protocol {
+            MessageFormat::Plain => {
+                format!("{} (echo) and {} (short responses)", args.port, args.port.0 + 1)
+            }
+            MessageFormat::CpNode => format!("{} (cp_node)", args.port),
+        };
+        let addresses: Vec<String> =
+            args.node.addresses.iter().map(|address| address.ip.to_string()).collect();
+        println!("serving on {} port {ports}; Ctrl-C ends", addresses.join(", "));
     }
-    let counts: Arc<Mutex<ServerCounts>> = Arc::default();
-    let result = Arc::clone(&counts);
-    let config = ServerConfig { port: args.port, verify: !args.no_verify };
-    let report = node.run(|cx| ServerApp::new(cx, config, result))?;
+    let (counts, report) = match args.protocol {
+        MessageFormat::Plain => serve(&mut node, args)?,
+        MessageFormat::CpNode => serve_cp_node(&mut node, args)?,
+    };
     let closed = node.close();
-    let counts = *counts.lock().map_err(|_| "the server's counts are lost")?;
     let server = ServerReport { counts, counters: counters(&report), left: left(&report) };
     if let Some(file) = &args.json {
         std::fs::write(file, serde_json::to_string(&server)?)
@@ -67,6 +72,50 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
     }
     closed?;
     Ok(if counts.corrupted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn serve(
+    node: &mut Node,
+    args: &ServerArgs,
+) -> Result<(ServerCounts, ShardReport), Box<dyn Error>> {
+    let counts: Arc<Mutex<ServerCounts>> = Arc::default();
+    let result = Arc::clone(&counts);
+    let config = ServerConfig { port: args.port, verify: !args.no_verify };
+    let report = node.run_shards(|cx| ServerApp::new(cx, config.clone(), Arc::clone(&result)))?;
+    let report = report.merged();
+    let counts = *counts.lock().map_err(|_| "the server's counts are lost")?;
+    Ok((counts, report))
+}
+
+fn serve_cp_node(
+    node: &mut Node,
+    args: &ServerArgs,
+) -> Result<(ServerCounts, ShardReport), Box<dyn Error>> {
+    let lines = args.format.map(|OutputFormat::CpNode| Lines::new(args.exp.clone()));
+    let (link, counts) = CpNodeServer::link();
+    let shown = std::thread::spawn(move || show_lines(lines.as_ref(), &counts));
+    let port = args.port;
+    let ran = node.run(|cx| CpNodeServer::new(cx, port, link));
+    let counts = shown.join().map_err(|_| "the server's counts are lost")?;
+    Ok((counts, ran?))
+}
+
+/// Writes a line for each second with requests; gives the last counts.
+fn show_lines(lines: Option<&Lines>, counts: &Receiver<ServerCounts>) -> ServerCounts {
+    let (mut last, mut since) = (ServerCounts::default(), Instant::now());
+    while let Ok(now) = counts.recv() {
+        let second = Second {
+            length: since.elapsed(),
+            rpcs: now.requests - last.requests,
+            request_bytes: now.request_bytes - last.request_bytes,
+            response_bytes: now.response_bytes - last.response_bytes,
+        };
+        (last, since) = (now, Instant::now());
+        if let Some(lines) = lines.filter(|_| second.rpcs > 0) {
+            print!("{}", lines.server(time_of_day(), &second, &[now.requests]));
+        }
+    }
+    last
 }
 
 /// All counters of a shard that are not zero.

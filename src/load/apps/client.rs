@@ -1,9 +1,12 @@
 //! The client of the load generator.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 
 use crate::dpdk::Clock;
+use crate::load::cp_node::HEADER_BYTES;
 use crate::load::generator::{Failure, Generator, GeneratorConfig, Outcome, Planned, Totals};
 use crate::load::payload::{Direction, Pattern};
 use crate::load::recorder::{Interval, Recorder, RecorderConfig};
@@ -12,7 +15,7 @@ use crate::time::Nanos;
 use crate::transport::RpcError;
 use crate::wire::HomaPort;
 
-use super::{ResponseKind, check, message};
+use super::{MessageFormat, ResponseKind, check, cp_node, message};
 
 /// Calls started per turn of the loop.
 const CALLS_PER_TURN: usize = 32;
@@ -30,6 +33,8 @@ pub struct ClientConfig {
     pub servers: Vec<(IpAddr, HomaPort)>,
     /// What the servers answer with.
     pub response: ResponseKind,
+    /// What messages look like.
+    pub format: MessageFormat,
     /// Fill requests with bytes that can be checked, and check responses.
     pub verify: bool,
     /// Seed of sizes and arrival times.
@@ -64,15 +69,37 @@ pub struct ClientResult {
 /// round, so that none is allocated while the load runs.
 #[derive(Debug)]
 pub struct ClientLink {
+    /// Clients of the node that are not finished; the last stops it.
+    running: Arc<AtomicUsize>,
+    /// When the first of them started: they all measure from then on.
+    start: Arc<OnceLock<Nanos>>,
     progress: SyncSender<Box<Progress>>,
     spare: Receiver<Box<Progress>>,
     result: SyncSender<ClientResult>,
 }
 
-/// Makes a [`ClientLink`] and its other end: progress, a way to give it back, and the result.
-#[expect(clippy::type_complexity, reason = "a tuple of channel ends, taken apart at once")]
-pub fn client_link()
--> (ClientLink, Receiver<Box<Progress>>, SyncSender<Box<Progress>>, Receiver<ClientResult>) {
+/// The other end of a [`ClientLink`].
+#[derive(Debug)]
+pub struct ClientWatch {
+    /// Once a second; to be given back.
+    pub progress: Receiver<Box<Progress>>,
+    /// The way back for progress.
+    pub give_back: SyncSender<Box<Progress>>,
+    /// Once, at the end.
+    pub result: Receiver<ClientResult>,
+}
+
+/// Makes the two ends of a link for each of the shards of a node.
+pub fn client_links(shards: u8) -> Vec<(ClientLink, ClientWatch)> {
+    let running = Arc::new(AtomicUsize::new(shards.into()));
+    let start = Arc::default();
+    (0..shards).map(|_| client_link(Arc::clone(&running), Arc::clone(&start))).collect()
+}
+
+fn client_link(
+    running: Arc<AtomicUsize>,
+    start: Arc<OnceLock<Nanos>>,
+) -> (ClientLink, ClientWatch) {
     let (progress, progress_of) = sync_channel(2);
     let (give_back, spare) = sync_channel(2);
     let (result, result_of) = sync_channel(1);
@@ -87,7 +114,8 @@ pub fn client_link()
     };
     // Two, so that one can be filled while the other is shown. There is room: nothing blocks.
     let _ = (give_back.try_send(empty()), give_back.try_send(empty()));
-    (ClientLink { progress, spare, result }, progress_of, give_back, result_of)
+    let watch = ClientWatch { progress: progress_of, give_back, result: result_of };
+    (ClientLink { running, start, progress, spare, result }, watch)
 }
 
 /// Sends requests as the generator plans them and records the responses.
@@ -95,6 +123,7 @@ pub fn client_link()
 pub struct ClientApp {
     servers: Vec<(IpAddr, HomaPort)>,
     response: ResponseKind,
+    format: MessageFormat,
     verify: bool,
     /// `None` once the result is out.
     generator: Option<Generator>,
@@ -111,15 +140,19 @@ pub struct ClientApp {
 impl ClientApp {
     /// A client that starts at once.
     pub fn new(cx: &Cx<'_>, clock: Clock, config: ClientConfig, link: ClientLink) -> Self {
-        let start = cx.now();
+        let start = *link.start.get_or_init(|| cx.now());
         let generator =
             GeneratorConfig { start: start + config.generator.start, ..config.generator };
         let measured_from = start + config.recorder.measured_from;
         let recorder = RecorderConfig { measured_from, ..config.recorder };
-        let port = |(host, base): (IpAddr, HomaPort)| (host, config.response.port(base));
+        let port = |(host, base): (IpAddr, HomaPort)| match config.format {
+            MessageFormat::Plain => (host, config.response.port(base)),
+            MessageFormat::CpNode => (host, base),
+        };
         Self {
             servers: config.servers.into_iter().map(port).collect(),
             response: config.response,
+            format: config.format,
             verify: config.verify,
             generator: Some(Generator::new(generator, config.seed)),
             recorder: Some(Recorder::new(recorder)),
@@ -136,18 +169,37 @@ impl ClientApp {
         let (host, port) = self.servers[planned.destination as usize % self.servers.len()];
         let Some(id) = cx.next_rpc_id() else { return false };
         let pattern = self.verify.then(|| Pattern::new(id.0, Direction::Request));
-        let Ok(request) = message(cx, planned.size_bytes, pattern) else { return false };
+        let request = match self.format {
+            MessageFormat::Plain => message(cx, planned.size_bytes, pattern),
+            MessageFormat::CpNode => {
+                let what = (planned.cookie, planned.destination, request_bytes(planned.size_bytes));
+                cp_node::request(cx, what, self.response, pattern)
+            }
+        };
+        let Ok(request) = request else { return false };
         cx.call(host, port, request, planned.cookie).is_ok()
     }
 
-    fn outcome(&self, response: &Response, request_bytes: u32) -> Outcome {
+    fn outcome(&self, response: &Response, planned_bytes: u32) -> Outcome {
         let size_bytes = response.message.len() as u32;
+        let request_bytes = match self.format {
+            MessageFormat::Plain => planned_bytes,
+            MessageFormat::CpNode => request_bytes(planned_bytes),
+        };
         let expected = self.response.bytes(request_bytes);
         if size_bytes != expected {
             log::error!("response {}: {size_bytes} bytes instead of {expected}", response.id);
             return Outcome::Corrupted;
         }
-        if self.verify {
+        if self.format == MessageFormat::CpNode {
+            let what = (response.cookie, response.id.0);
+            let checked =
+                cp_node::check_response(&response.message, what, self.response, self.verify);
+            if let Err(error) = checked {
+                log::error!("response {}: {error}", response.id);
+                return Outcome::Corrupted;
+            }
+        } else if self.verify {
             let pattern = Pattern::new(response.id.0, Direction::Response);
             if let Err(mismatch) = check(&response.message, pattern) {
                 log::error!("response {}: {mismatch}", response.id);
@@ -233,12 +285,15 @@ impl App for ClientApp {
         }
         if self.generator.as_ref().is_none_or(|generator| generator.is_finished(now)) {
             self.finish(now);
-            cx.stop();
+            self.stopped = Some(now);
+            if self.link.running.fetch_sub(1, Ordering::Relaxed) == 1 {
+                cx.stop();
+            }
         }
     }
 
     fn on_stop(&mut self, cx: &mut Cx<'_>) {
-        self.stopped = Some(cx.now());
+        self.stopped.get_or_insert_with(|| cx.now());
     }
 }
 
@@ -246,6 +301,11 @@ impl Drop for ClientApp {
     fn drop(&mut self) {
         self.finish(self.stopped.unwrap_or_else(|| self.clock.now()));
     }
+}
+
+/// A message of `cp_node` has at least a header.
+fn request_bytes(planned_bytes: u32) -> u32 {
+    planned_bytes.max(HEADER_BYTES as u32)
 }
 
 fn failure(error: RpcError) -> Failure {

@@ -2,9 +2,15 @@
 
 pub mod bench;
 mod client;
+mod cp_node;
+mod ping;
 mod server;
 
-pub use client::{ClientApp, ClientConfig, ClientLink, ClientResult, Progress, client_link};
+pub use client::{
+    ClientApp, ClientConfig, ClientLink, ClientResult, ClientWatch, Progress, client_links,
+};
+pub use cp_node::CpNodeServer;
+pub use ping::{PingApp, PingConfig};
 pub use server::{ServerApp, ServerConfig, ServerCounts};
 
 use crate::node::{AllocError, Cx, Message, MessageBuf};
@@ -14,6 +20,28 @@ use super::payload::{Mismatch, Pattern};
 
 /// Bytes of a short response.
 pub const SHORT_RESPONSE_BYTES: u32 = 100;
+
+/// What messages look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MessageFormat {
+    /// Payload and nothing else, which both ends can check.
+    #[default]
+    Plain,
+    /// As those of `cp_node` of Linux Homa: behind a header.
+    CpNode,
+}
+
+impl std::str::FromStr for MessageFormat {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "homa-load" => Ok(Self::Plain),
+            "cp_node" => Ok(Self::CpNode),
+            _ => Err(format!("unknown protocol '{name}': use homa-load or cp_node")),
+        }
+    }
+}
 
 /// What the server answers with. Each kind has a port of its own, so that messages carry nothing but
 /// payload.

@@ -28,10 +28,23 @@ pub struct ServerCounts {
     pub requests: u64,
     /// Their bytes.
     pub request_bytes: u64,
+    /// Bytes of responses, where they are counted.
+    #[serde(default)]
+    pub response_bytes: u64,
     /// Requests with wrong bytes.
     pub corrupted: u64,
     /// Responses that the transport did not take, the client having given up among other reasons.
     pub refused: u64,
+}
+
+impl ServerCounts {
+    /// Adds what another shard has seen.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.request_bytes += other.request_bytes;
+        self.corrupted += other.corrupted;
+        self.refused += other.refused;
+    }
 }
 
 /// Answers every request.
@@ -44,7 +57,7 @@ pub struct ServerApp {
 }
 
 impl ServerApp {
-    /// A server; its counts are in `result` when it has ended.
+    /// A server; its counts are added to `result` when it has ended.
     pub fn new(cx: &mut Cx<'_>, config: ServerConfig, result: Arc<Mutex<ServerCounts>>) -> Self {
         for kind in [ResponseKind::Echo, ResponseKind::Short] {
             cx.open_server_port(kind.port(config.port));
@@ -105,7 +118,7 @@ impl App for ServerApp {
 impl Drop for ServerApp {
     fn drop(&mut self) {
         if let Ok(mut result) = self.result.lock() {
-            *result = self.counts;
+            result.add(&self.counts);
         }
     }
 }

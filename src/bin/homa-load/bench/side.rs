@@ -170,10 +170,10 @@ impl Side<'_> {
 
     fn node(&self, address: Ipv4Addr) -> Result<Node, Box<dyn Error>> {
         let mut config = NodeConfig::new(self.device()?, address, PREFIX_LEN);
-        config.cpu = Some(self.spec.cpu);
+        config.cpus = vec![self.spec.cpu];
         config.idle = self.spec.idle.parse()?;
         config.hugepages = self.hugepages();
-        config.memory_mb = self.spec.memory_mb;
+        config.memory_mb = Some(self.spec.memory_mb);
         if self.spec.is_server {
             config.drain = SERVER_DRAIN;
         }

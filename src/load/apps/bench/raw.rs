@@ -110,7 +110,9 @@ impl RawPort {
                 drop((queues, lcore));
                 Ok(result)
             });
-            thread.join().unwrap_or_else(|_| Err(NodeError::AppPanicked("raw loop".to_owned())))
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(NodeError::Config("the raw loop panicked".to_owned())))
         })
     }
 
