@@ -147,7 +147,7 @@ fn node_config(role: &str, address: Ipv4Addr, cpu: Option<usize>) -> NodeConfig 
     let device = format!("memif:{socket},role={role}").parse().expect("a device");
     let config = NodeConfig::new(device, address, 24);
     NodeConfig {
-        cpu,
+        cpus: cpu.into_iter().collect(),
         idle: IdlePolicy::Sleep,
         mtu: mtu.parse().expect("a number"),
         drop_fraction: drop_fraction.parse().expect("a number"),

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use homa::dpdk::{Eal, EalConfig, Hugepages, allowed_cpus};
 use homa::net;
@@ -67,21 +68,28 @@ fn transport_config() -> transport::Config {
     if !is_impatient() {
         return patient();
     }
-    transport::Config { resend_after_ns: 200_000, resend_interval_ns: 200_000, ..patient() }
+    transport::Config {
+        resend_after_ns: 200_000,
+        resend_interval_ns: 200_000,
+        response_keep_ns: 1_000_000_000,
+        ..patient()
+    }
 }
 
 fn node_config(device: &str, address: Ipv4Addr, cpu: Option<usize>) -> NodeConfig {
     let device = device.parse().expect("a device");
     let config = NodeConfig::new(device, address, PREFIX_LEN);
     NodeConfig {
-        cpu,
+        cpus: cpu.into_iter().collect(),
         idle: IdlePolicy::Sleep,
-        memory_mb: MEMORY_MB,
+        memory_mb: Some(MEMORY_MB),
         hugepages: hugepages(),
         rx_mbufs: 8_191,
         tx_mbufs: 8_191,
         transport: transport_config(),
         drop_fraction: if is_impatient() { 0.01 } else { 0.0 },
+        // The last ack may be lost, and then the server forgets only after a while.
+        drain: Duration::from_secs(10),
         ..config
     }
 }

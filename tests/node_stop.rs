@@ -77,9 +77,20 @@ fn server(namespace: &Namespace, scratch: &Scratch) -> Process {
     server
 }
 
-/// Lets traffic flow for a while.
-fn let_run() {
+/// Waits until a node runs its shard, however slow the machine, then lets traffic flow for a while.
+fn let_run(node: &Process) {
+    let deadline = Instant::now() + PATIENCE;
+    while !has_thread(node.pid(), "homa-shard-0") {
+        assert!(Instant::now() < deadline, "the node does not start");
+        thread::sleep(Duration::from_millis(10));
+    }
     thread::sleep(Duration::from_millis(1_500));
+}
+
+fn has_thread(pid: u32, name: &str) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.any(|comm| comm.trim_end() == name)
 }
 
 #[test]
@@ -89,7 +100,7 @@ fn a_client_ends_in_order_when_told_to() {
     for signal in ["TERM", "INT"] {
         let options = format!("--workload w3 --timeout 3s {ENDLESS}");
         let mut client = site.client(&options);
-        let_run();
+        let_run(&client);
         client.signal(signal);
         let told = Instant::now();
         client.wait().expect_code(0);
@@ -109,7 +120,7 @@ fn a_server_ends_in_order_when_told_to() {
     for signal in ["TERM", "INT"] {
         let mut site = Site::new();
         let mut client = site.client(&format!("--workload w3 {ENDLESS}"));
-        let_run();
+        let_run(&client);
         site.server.signal(signal);
         let told = Instant::now();
         let ended = site.server.wait();
@@ -135,7 +146,7 @@ fn local_ends_in_order_when_told_to() {
     for signal in ["TERM", "INT"] {
         let command = homa_load(["local --timeout 3s", ALIKE, ENDLESS, "--json", &json]);
         let mut local = Process::spawn("local", &command);
-        let_run();
+        let_run(&local);
         local.signal(signal);
         local.wait().expect_code(0);
         let totals = load_report::of_client(&scratch, "report.json").totals;
@@ -150,7 +161,7 @@ fn the_second_signal_ends_at_once() {
     let site = Site::new();
     // Stopped, so that both signals are there when it goes on: the first cannot be obeyed yet.
     let mut client = site.client(&format!("--workload w3 {ENDLESS}"));
-    let_run();
+    let_run(&client);
     client.signal("STOP");
     client.signal("TERM");
     client.signal("INT");
@@ -166,7 +177,7 @@ fn a_client_survives_that_its_server_is_killed() {
     let mut site = Site::new();
     let options = "--workload w3 --outstanding 50 --duration 4s --warm-up 10ms";
     let mut client = site.client(options);
-    let_run();
+    let_run(&client);
     site.server.signal("KILL");
     site.server.wait();
     let ended = client.wait();
@@ -199,7 +210,7 @@ fn a_server_forgets_clients_that_were_killed() {
         // Large messages both ways, so that some are incomplete at any time.
         let client = site.client(&format!("--workload 200KB --outstanding 100 {ENDLESS}"));
         server.wait_for("holds something");
-        let_run();
+        let_run(&client);
         client.signal("KILL");
         drop(client);
         wait_until_empty(&mut server);
@@ -262,7 +273,7 @@ impl App for Watched {
 #[ignore = "a process of other tests"]
 fn watched_server() {
     let device = "af_packet:eth".parse().expect("a device");
-    let config = NodeConfig::new(device, [10, 90, 0, 2].into(), 24);
+    let config = NodeConfig::new(device, [10, 90, 0, 2], 24);
     let mut node =
         Node::start(&NodeConfig { hugepages: Hugepages::Never, idle: IdlePolicy::Sleep, ..config })
             .expect("a node");

@@ -169,6 +169,7 @@ fn answer_request(shard: &mut Shard, header: Header, id: RpcId) {
         ack: None,
         cutoff_version: 1,
         retransmit: false,
+        incast: false,
         offset: 0,
     };
     let packet = Packet { header: Header { sender_id: id, ..header }, body: Body::Data(data) };

@@ -1,75 +1,18 @@
 //! Packets that Linux Homa has sent (`tests/data/captures`): all are read, and what is read is
 //! written again to the same bytes.
 
+#[path = "support/capture.rs"]
+mod capture;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
 
+use capture::{Captured, captured_packets, homa_packets};
 use homa::wire::{
-    Body, DATA_HEADER_LEN, DataForm, DataOffsets, IP_PROTOCOL, MAX_HEADER_LEN, MAX_MESSAGE_LENGTH,
-    Packet, PacketType, ParseError, RawData, is_marked,
+    Body, DATA_HEADER_LEN, DataForm, DataOffsets, MAX_HEADER_LEN, MAX_MESSAGE_LENGTH, Packet,
+    PacketType, ParseError, RawData,
 };
 use zerocopy::FromBytes;
-
-/// What IP carries: bytes that the capture has kept, and how many there were.
-struct Captured {
-    bytes: Vec<u8>,
-    length_bytes: usize,
-}
-
-impl Captured {
-    fn packet(&self) -> Packet {
-        Packet::parse(&self.bytes).unwrap_or_else(|error| panic!("{error}: {:02x?}", self.bytes))
-    }
-
-    /// Whether the capture has kept too little of the packet to read it.
-    fn is_cut_in_header(&self) -> bool {
-        let packet_type = PacketType::from_code(self.bytes[11]).unwrap();
-        self.bytes.len() < self.length_bytes && self.bytes.len() < packet_type.min_len()
-    }
-
-    /// One line, with the range that the packet had before the capture cut it.
-    fn line(&self) -> String {
-        self.packet().with_payload(self.length_bytes - self.packet().emitted_len()).to_string()
-    }
-}
-
-/// The Homa packets of the capture `name`, native and hijacked, whose headers are whole.
-fn homa_packets(name: &str) -> Vec<Captured> {
-    captured_packets(name).into_iter().filter(|captured| !captured.is_cut_in_header()).collect()
-}
-
-fn captured_packets(name: &str) -> Vec<Captured> {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/data/captures", name].iter().collect();
-    let file = std::fs::read(path.with_extension("pcap")).unwrap();
-    frames(&file).filter_map(homa_in_frame).collect()
-}
-
-/// The frames of a pcap file: magic number of microseconds in little endian, link type Ethernet.
-fn frames(file: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
-    assert_eq!(word(&file[..4]), 0xa1b2_c3d4, "not a little-endian classic pcap");
-    assert_eq!(word(&file[20..24]), 1, "link type is not Ethernet");
-    let mut rest = &file[24..];
-    std::iter::from_fn(move || {
-        let (record_header, records) = rest.split_at_checked(16)?;
-        let (frame, next) = records.split_at(word(&record_header[8..12]) as usize);
-        rest = next;
-        Some(frame)
-    })
-}
-
-fn homa_in_frame(frame: &[u8]) -> Option<Captured> {
-    let u16_at = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
-    let (protocol, payload): (u8, Range<usize>) = match u16_at(12) {
-        0x0800 => (frame[23], 14 + 4 * usize::from(frame[14] & 0x0F)..14 + u16_at(16)),
-        0x86dd => (frame[20], 54..54 + u16_at(18)),
-        _ => return None,
-    };
-    let bytes = &frame[payload.start..payload.end.min(frame.len())];
-    let is_homa = protocol == IP_PROTOCOL || protocol == 6 && is_marked(bytes);
-    is_homa.then(|| Captured { bytes: bytes.to_vec(), length_bytes: payload.len() })
-}
 
 /// Homa packets per capture, as another reader has counted them. Three ACKs of b_multi_500k_oneway
 /// are cut in their header and not among them.

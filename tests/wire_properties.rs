@@ -29,9 +29,10 @@ prop_compose! {
         ack in option::of(record()),
         cutoff_version: u16,
         retransmit: bool,
+        incast: bool,
         offset in 0..u32::MAX, // All ones means "no segment offset".
     ) -> Data {
-        Data { message_length, incoming, ack, cutoff_version, retransmit, offset }
+        Data { message_length, incoming, ack, cutoff_version, retransmit, incast, offset }
     }
 }
 

@@ -47,6 +47,17 @@ impl Namespace {
         self.run(&["ip", "address", "add", address, "dev", interface]);
     }
 
+    /// Lets the kernel speak IPv6 here, on the interfaces that are there and on those to come. It says
+    /// nothing on its own but what its addresses need.
+    pub(crate) fn with_ipv6(&self) {
+        self.run(&[
+            "sh",
+            "-c",
+            "for f in /proc/sys/net/ipv6/conf/*; do echo 0 > $f/accept_dad; \
+             echo 0 > $f/disable_ipv6; done",
+        ]);
+    }
+
     /// A virtual cable from `interface` here to `other_interface` in `other`, both ends up.
     pub(crate) fn cable(&self, interface: &str, other: &Self, other_interface: &str) {
         let mut words = vec!["link", "add", interface, "netns", &self.name, "type", "veth"];
