@@ -20,6 +20,10 @@ pub struct Data {
     pub cutoff_version: u16,
     /// Whether this packet answers a RESEND or an RPC_UNKNOWN.
     pub retransmit: bool,
+    /// In a request: many RPCs of the sender are outstanding, and a long response should wait for its
+    /// grants from the first byte on, lest all of them come at once (SIGCOMM 2018, section 3.6). Not
+    /// part of Linux Homa, which sends 0 here and does not look.
+    pub incast: bool,
     /// Place in the message of the first payload byte.
     pub offset: u32,
 }
@@ -80,8 +84,10 @@ pub struct RawData {
     pub cutoff_version: U16,
     /// 1 in packets sent again, else 0.
     pub retransmit: u8,
+    /// 1 in requests of a host with many RPCs outstanding, else 0; Linux Homa always has 0.
+    pub incast: u8,
     /// 0.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// Place in the message of the first payload byte, or all ones: see the sequence field.
     pub seg_offset: U32,
 }
@@ -102,7 +108,8 @@ impl RawData {
             ack: RawAckRecord::new(data.ack),
             cutoff_version: data.cutoff_version.into(),
             retransmit: u8::from(data.retransmit),
-            pad: [0; 3],
+            incast: u8::from(data.incast),
+            pad: [0; 2],
             seg_offset: seg_offset.into(),
         }
     }
@@ -116,6 +123,7 @@ impl RawData {
             ack: self.ack.record(),
             cutoff_version: self.cutoff_version.get(),
             retransmit: self.retransmit != 0,
+            incast: self.incast == 1,
             offset: self.offset(),
         }
     }
@@ -159,6 +167,7 @@ mod tests {
             ack: None,
             cutoff_version: 1,
             retransmit: false,
+            incast: false,
             offset,
         }
     }
@@ -182,6 +191,18 @@ mod tests {
             assert_eq!(raw.form(), form);
             assert_eq!(raw.data(), data(1424));
         }
+    }
+
+    #[test]
+    fn the_incast_mark_is_one_byte_that_linux_leaves_0() {
+        let mut raw = RawData::new(&HEADER, &data(0), DataForm::OURS);
+        let plain = raw.as_bytes().to_vec();
+        assert_eq!(plain[49..52], [0; 3]);
+        raw = RawData::new(&HEADER, &Data { incast: true, ..data(0) }, DataForm::OURS);
+        assert_eq!(raw.as_bytes()[49..52], [1, 0, 0]);
+        assert!(raw.data().incast);
+        raw.incast = 0x80;
+        assert!(!raw.data().incast, "noise in a reserved byte");
     }
 
     #[test]

@@ -70,7 +70,8 @@ fn write_data(
     if let Some(AckRecord { client_id, server_port }) = data.ack {
         write!(f, " ack={client_id}:{server_port}")?;
     }
-    f.write_str(if data.retransmit { " retransmit" } else { "" })
+    f.write_str(if data.retransmit { " retransmit" } else { "" })?;
+    f.write_str(if data.incast { " incast" } else { "" })
 }
 
 fn write_resend(f: &mut fmt::Formatter<'_>, resend: &Resend) -> fmt::Result {
@@ -121,6 +122,7 @@ mod tests {
             ack: Some(record(2, 4000)),
             cutoff_version: 1,
             retransmit: false,
+            incast: false,
             offset: 12_848,
         };
         let first = packet(Body::Data(data));

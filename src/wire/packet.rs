@@ -218,6 +218,7 @@ mod tests {
             ack: Some(AckRecord { client_id: RpcId(2), server_port: HomaPort(4000) }),
             cutoff_version: 3,
             retransmit: true,
+            incast: false,
             offset: 12_848,
         };
         let packet = Packet { body: Body::Data(data), ..busy() };
