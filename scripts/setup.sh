@@ -6,12 +6,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 usage() {
     cat <<'TEXT'
-usage: setup.sh [--check]
+usage: setup.sh [--check] [--tests]
 
 Installs the Debian or Ubuntu packages that building and running homa-dpdk needs, and says how to
 get Rust if it is missing. Needs root only if a package is missing.
 
   --check   install nothing, only say what is missing (exit code 1 then)
+  --tests   also what some tests use, and do without if they must: tshark
 TEXT
 }
 
@@ -26,8 +27,15 @@ libclang-dev libclang-[0-9]*-dev    libclang-dev
 libdpdk-dev                         libdpdk-dev
 dpdk                                dpdk
 iproute2                            iproute2
+iputils-ping                        iputils-ping
+iputils-arping arping               iputils-arping
+netcat-openbsd netcat-traditional   netcat-openbsd
 TEXT
+    [[ $TESTS == no ]] || echo "tshark tshark"
 }
+
+# Whether to see to the needs of the tests as well.
+TESTS=no
 
 is_installed() {
     local states
@@ -91,13 +99,15 @@ Install Rust $needed or later as https://rustup.rs says, then open a new shell a
 }
 
 main() {
-    local check=no missing
-    case "${1-}" in
-        '') ;;
-        --check) check=yes ;;
-        -h | --help) usage && exit 0 ;;
-        *) usage >&2 && exit 2 ;;
-    esac
+    local check=no missing option
+    for option in "$@"; do
+        case "$option" in
+            --check) check=yes ;;
+            --tests) TESTS=yes ;;
+            -h | --help) usage && exit 0 ;;
+            *) usage >&2 && exit 2 ;;
+        esac
+    done
     check_system
     mapfile -t missing < <(missing_packages)
     if [[ ${#missing[@]} -gt 0 ]]; then

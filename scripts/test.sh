@@ -9,13 +9,13 @@ usage() {
 usage: test.sh
 
 Runs all checks in this order and stops at the first that fails: set-up, scripts, form, lints, tests,
-tests without DPDK, examples in the documentation, documentation. Needs no NIC. Without root, the
+tests without DPDK, models of what shards share, examples in the documentation, documentation. Needs no NIC. Without root, the
 tests that make network interfaces are left out.
 TEXT
 }
 
 # Tests that make network namespaces and interfaces.
-readonly ROOT_TESTS=(dpdk_kernel node_af_packet)
+readonly ROOT_TESTS=(dpdk_kernel node_af_packet node_shards node_tools node_variants)
 SUMMARY=()
 
 # Runs a command and notes how long it took. Ends everything if it fails.
@@ -67,14 +67,16 @@ targets() {
 }
 
 main() {
-    local runner targets
+    local runner targets setup=(scripts/setup.sh)
     case "${1-}" in
         '') ;;
         -h | --help) usage && exit 0 ;;
         *) usage >&2 && exit 2 ;;
     esac
     cd "$ROOT"
-    step "set-up" scripts/setup.sh
+    # Only root can install what some tests would merely like to have.
+    if [[ $EUID -eq 0 ]]; then setup+=(--tests); fi
+    step "set-up" "${setup[@]}"
     read -r -a runner < <(runner)
     read -r -a targets < <(targets | paste -s -d ' ')
     step "scripts" check_scripts
@@ -86,6 +88,7 @@ main() {
     step "build without DPDK" run_rust cargo build --locked --no-default-features
     step "tests without DPDK" \
         run_rust cargo "${runner[@]}" --locked --no-default-features "${targets[@]}"
+    step "models of what shards share" scripts/loom.sh
     step "examples in the documentation" run_rust cargo test --locked --workspace --doc
     step "documentation" \
         run_rust env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps
