@@ -493,6 +493,11 @@ impl Generator {
         self.outstanding
     }
 
+    /// When the next RPC of an open loop is due; `None` in a closed loop.
+    pub fn next_arrival(&self) -> Option<Nanos> {
+        self.arrivals.as_ref().map(PoissonArrivals::next)
+    }
+
     /// How long the next RPC to send has been due, zero if none is.
     pub fn lag(&self, now: Nanos) -> Nanos {
         let refused = self.refused.front().map(|&index| self.slots[index as usize].planned);

@@ -6,6 +6,7 @@
 //! - [`generator`]: the client; says what is due and keeps the books.
 //! - [`classes`], [`slowdown`]: what latency is sorted by and compared with.
 //! - `recorder`, `report`, `live`: latency as it is recorded and shown (feature `cli`).
+//! - `kernel`: the same load over the kernel's TCP and UDP (features `cli` and `dpdk`).
 //! - `ping`, `cp_node`: output and messages as of those programs (feature `cli`).
 //! - `windows`, `bench`: figures of a shared machine as ratios to a raw baseline (feature `cli`).
 //! - [`quantity`]: durations, sizes and rates as people write them.
@@ -53,6 +54,8 @@ pub mod classes;
 #[cfg(feature = "cli")]
 pub mod cp_node;
 pub mod generator;
+#[cfg(all(feature = "cli", feature = "dpdk"))]
+pub mod kernel;
 #[cfg(feature = "cli")]
 pub mod live;
 pub mod payload;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use homa::dpdk::DeviceSpec;
 use homa::load::apps::{MessageFormat, ResponseKind};
 use homa::load::bench::{LARGE_FRAME_BYTES, Metric, SHORT_FRAME_BYTES};
+use homa::load::kernel::{KernelTransport, Poll};
 use homa::load::quantity::{Rate, parse_duration, parse_size};
 use homa::load::workload::Workload;
 use homa::net::{InterfaceAddr, MacAddr};
@@ -15,6 +16,7 @@ use homa::node::IdlePolicy;
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
+use crate::WrongArguments;
 use crate::bench::SideSpec;
 
 /// Load generator and benchmark for Homa over DPDK
@@ -47,10 +49,10 @@ pub(crate) struct NodeArgs {
     /// The port: memif:PATH,role=server|client  tap:NAME  af_packet:IF  af_xdp:IF  pci:ADDRESS
     /// ring  null  pcap:...
     #[arg(long, value_name = "PORT")]
-    pub(crate) device: DeviceSpec,
+    pub(crate) device: Option<DeviceSpec>,
     /// Our address and the length of the network's prefix, such as 10.0.0.1/24 or fd00::1/64;
     /// repeatable: one of IPv4, several of IPv6
-    #[arg(long = "ip", value_name = "ADDR/LEN", required = true)]
+    #[arg(long = "ip", value_name = "ADDR/LEN")]
     pub(crate) addresses: Vec<InterfaceAddr>,
     /// Router to other networks; one for each family of addresses
     #[arg(long = "gateway", value_name = "ADDR")]
@@ -130,6 +132,8 @@ pub(crate) struct ServerArgs {
     /// Homa port of echoes; short responses are on the next one
     #[arg(long, value_name = "PORT", default_value = "4000", value_parser = port)]
     pub(crate) port: HomaPort,
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
     /// homa-load, or cp_node: answer the clients of Linux Homa's cp_node
     #[arg(long, value_name = "NAME", default_value = "homa-load")]
     pub(crate) protocol: MessageFormat,
@@ -148,6 +152,63 @@ pub(crate) struct ServerArgs {
     /// Started by another homa-load: end when standard input does
     #[arg(long, hide = true)]
     pub(crate) child: bool,
+    /// With tcp or udp: take any free port, and write address and port to FILE when ready
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) ready: Option<PathBuf>,
+}
+
+/// The kernel's transports in place of Homa.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KernelArgs {
+    /// homa over --device, or tcp or udp: sockets of the kernel on the host's own interfaces, where
+    /// --ip is optional
+    #[arg(long, value_name = "NAME", default_value = "homa")]
+    pub(crate) transport: Transport,
+    #[command(flatten)]
+    pub(crate) sockets: SocketArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SocketArgs {
+    /// tcp, udp: how to wait, spin (the default) or epoll
+    #[arg(long, value_name = "HOW")]
+    pub(crate) poll: Option<Poll>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ConnectionArgs {
+    /// tcp, udp: connections or sockets of each client thread to each server; 4 and 1 by default. The
+    /// one with the least under way takes the next RPC
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) connections: Option<u16>,
+}
+
+/// What carries the RPCs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Homa,
+    Kernel(KernelTransport),
+}
+
+impl FromStr for Transport {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == "homa" {
+            return Ok(Self::Homa);
+        }
+        let kernel = name.parse().map(Self::Kernel);
+        kernel.map_err(|_| format!("unknown transport '{name}': use homa, tcp or udp"))
+    }
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Homa => f.write_str("homa"),
+            Self::Kernel(transport) => transport.fmt(f),
+        }
+    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -197,6 +258,10 @@ pub(crate) struct ClientArgs {
     /// A server, ADDR or ADDR:PORT (an IPv6 address before a port in brackets); repeatable
     #[arg(long = "server", value_name = "ADDR[:PORT]", required = true)]
     pub(crate) servers: Vec<Server>,
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
+    #[command(flatten)]
+    pub(crate) connections: ConnectionArgs,
     /// homa-load, or cp_node: ask servers of Linux Homa's cp_node
     #[arg(long, value_name = "NAME", default_value = "homa-load")]
     pub(crate) protocol: MessageFormat,
@@ -252,6 +317,10 @@ pub(crate) struct LocalArgs {
     /// What lies between the two processes
     #[arg(long, value_enum, default_value_t = Wire::Memif)]
     pub(crate) wire: Wire,
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
+    #[command(flatten)]
+    pub(crate) connections: ConnectionArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -383,6 +452,14 @@ const DEFAULT_PORT: HomaPort = HomaPort(4000);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Server(pub(crate) IpAddr, pub(crate) HomaPort);
 
+impl Server {
+    /// A server of Homa, whose ports go up to 32766.
+    pub(crate) fn of_homa(self) -> Result<(IpAddr, HomaPort), WrongArguments> {
+        port(&self.1.to_string()).map_err(WrongArguments::new)?;
+        Ok((self.0, self.1))
+    }
+}
+
 impl FromStr for Server {
     type Err = String;
 
@@ -392,7 +469,10 @@ impl FromStr for Server {
             return Ok(Self(addr, DEFAULT_PORT));
         }
         if let Ok(both) = text.parse::<SocketAddr>() {
-            return Ok(Self(both.ip(), port(&both.port().to_string())?));
+            return match both.port() {
+                0 => Err("a server port is a number above 0".to_owned()),
+                port => Ok(Self(both.ip(), HomaPort(port))),
+            };
         }
         let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
         let addr = bare.and_then(|addr| addr.parse().ok());

@@ -24,9 +24,9 @@ use homa::node::{Node, stop_on_signals};
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
-use crate::args::{ClientArgs, LoadArgs, OutputFormat};
+use crate::args::{ClientArgs, LoadArgs, OutputFormat, Transport};
 use crate::server::counters;
-use crate::{check_writable, node_config, style};
+use crate::{check_writable, kernel, node_config, style};
 
 /// How long to wait for responses after the last request, beyond the time in which an RPC ends one way
 /// or the other.
@@ -38,17 +38,28 @@ const WINDOWS_FOR: Nanos = Nanos::from_secs(60);
 const LATE: Duration = Duration::from_millis(200);
 
 /// What of a shard the live line needs.
-struct Shown {
+pub(crate) struct Shown {
     progress: Receiver<Box<Progress>>,
     give_back: SyncSender<Box<Progress>>,
 }
 
+impl From<ClientWatch> for Shown {
+    fn from(watch: ClientWatch) -> Self {
+        Self { progress: watch.progress, give_back: watch.give_back }
+    }
+}
+
 pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let servers = args.servers.iter().map(|server| (server.0, server.1)).collect();
+    if let Transport::Kernel(transport) = args.kernel.transport {
+        return kernel::ask(args, transport);
+    }
+    kernel::refuse_socket_options(&args.kernel.sockets, Some(&args.connections))?;
+    let servers = args.servers.iter().map(|server| server.of_homa()).collect::<Result<_, _>>()?;
     let title = format!("homa-load client: {} server(s)", args.servers.len());
     check_writable(args.load.json.as_deref())?;
-    let mut node = Node::start(&node_config(&args.node)?)?;
-    let (timeout, port) = (args.node.machine.timeout, args.node.device.to_string());
+    let config = node_config(&args.node)?;
+    let (timeout, port) = (args.node.machine.timeout, config.device.to_string());
+    let mut node = Node::start(&config)?;
     let dialect = Dialect { messages: args.protocol, lines: lines(args) };
     let is_silent = dialect.lines.is_some();
     let outcome = load(&mut node, &args.load, timeout, servers, &dialect, &title, &port)?;
@@ -74,7 +85,7 @@ fn lines(args: &ClientArgs) -> Option<Lines> {
 }
 
 /// The load as the library wants it, all times counted from the start of the shard.
-fn client_config(
+pub(crate) fn client_config(
     args: &LoadArgs,
     timeout: Nanos,
     servers: Vec<(IpAddr, HomaPort)>,
@@ -136,8 +147,7 @@ pub(crate) fn load(
     let mut run = RunConfig::new(&config.generator, node.shards().into(), args.seed);
     title.clone_into(&mut run.title);
     port.clone_into(&mut run.port);
-    run.parameters.insert("response".to_owned(), args.response.to_string());
-    run.parameters.insert("content".to_owned(), content(args).to_owned());
+    describe(&mut run, args, Transport::Homa);
     let (links, watches): (Vec<_>, Vec<_>) = client_links(node.shards()).into_iter().unzip();
     let (shown, results): (Vec<_>, Vec<_>) = watches
         .into_iter()
@@ -179,12 +189,19 @@ pub(crate) fn load(
     Ok(Report::new(run, Machine::detect(), &all.totals, &all.recorder, counters(&ran)))
 }
 
+/// What every load says of itself.
+pub(crate) fn describe(run: &mut RunConfig, args: &LoadArgs, transport: Transport) {
+    run.parameters.insert("transport".to_owned(), transport.to_string());
+    run.parameters.insert("response".to_owned(), args.response.to_string());
+    run.parameters.insert("content".to_owned(), content(args).to_owned());
+}
+
 const fn content(args: &LoadArgs) -> &'static str {
     if args.no_verify { "not checked" } else { "checked, every byte" }
 }
 
 /// Writes the live line until the client is gone.
-fn show(shards: &[Shown]) {
+pub(crate) fn show(shards: &[Shown]) {
     let out = std::io::stdout();
     let mode = if out.is_terminal() { LiveMode::Overwrite } else { LiveMode::Silent };
     let live = Live::new(mode, style());
@@ -244,6 +261,18 @@ pub(crate) fn finish(
     amend: impl FnOnce(&mut Report),
 ) -> Result<ExitCode, Box<dyn Error>> {
     amend(&mut report);
+    publish(args, &report, is_silent)?;
+    let Some(trouble) = trouble(&report.totals) else { return Ok(ExitCode::SUCCESS) };
+    eprintln!("error: {trouble}");
+    Ok(ExitCode::FAILURE)
+}
+
+/// Prints and stores the report.
+pub(crate) fn publish(
+    args: &LoadArgs,
+    report: &Report,
+    is_silent: bool,
+) -> Result<(), Box<dyn Error>> {
     if !is_silent {
         println!("{}", report.render(style()));
     }
@@ -251,13 +280,11 @@ pub(crate) fn finish(
         std::fs::write(file, report.to_json()?)
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
-    let Some(trouble) = trouble(&report.totals) else { return Ok(ExitCode::SUCCESS) };
-    eprintln!("error: {trouble}");
-    Ok(ExitCode::FAILURE)
+    Ok(())
 }
 
 /// What went wrong, in one line, and what to do about it.
-fn trouble(totals: &TotalsReport) -> Option<String> {
+pub(crate) fn trouble(totals: &TotalsReport) -> Option<String> {
     let failed = totals.failed.values().sum::<u64>();
     let kinds: Vec<_> =
         totals.failed.iter().map(|(kind, count)| format!("{count} {kind}")).collect();

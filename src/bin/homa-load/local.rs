@@ -9,13 +9,13 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use homa::dpdk::{DeviceSpec, allowed_cpus};
-use homa::node::{Node, NodeConfig, NodeError};
+use homa::node::{Node, NodeConfig};
 use homa::wire::HomaPort;
 
-use crate::args::{LocalArgs, MachineArgs};
+use crate::args::{LocalArgs, MachineArgs, Transport};
 use crate::client::Dialect;
 use crate::server::ServerReport;
-use crate::{WrongArguments, apply_machine, check_writable, client};
+use crate::{WrongArguments, apply_machine, check_writable, client, kernel};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -25,15 +25,25 @@ const PORT: HomaPort = HomaPort(4000);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let (client_cpu, server_cpu) = cpus(args)?;
+    if let Transport::Kernel(transport) = args.kernel.transport {
+        return kernel::local(args, transport, (client_cpu, server_cpu));
+    }
+    kernel::refuse_socket_options(&args.kernel.sockets, Some(&args.connections))?;
+    homa(args, client_cpu, server_cpu)
+}
+
+/// The CPUs of client and server.
+fn cpus(args: &LocalArgs) -> Result<(usize, usize), WrongArguments> {
     let cpus = allowed_cpus();
     let wanted = match args.machine.cores.as_ref().map(|cores| &cores.0[..]) {
         Some(&[cpu]) => Some(cpu),
         None => None,
         Some(cores) => {
-            return Err(Box::new(WrongArguments(NodeError::Config(format!(
+            return Err(WrongArguments::new(format!(
                 "local runs one shard on each side: name one CPU for the client, not {}",
                 cores.len()
-            )))));
+            )));
         }
     };
     let client_cpu = wanted.or_else(|| cpus.first().copied()).unwrap_or(0);
@@ -41,6 +51,14 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     if client_cpu == server_cpu {
         log::warn!("one CPU for client and server: times will be those of the scheduler");
     }
+    Ok((client_cpu, server_cpu))
+}
+
+fn homa(
+    args: &LocalArgs,
+    client_cpu: usize,
+    server_cpu: usize,
+) -> Result<ExitCode, Box<dyn Error>> {
     check_writable(args.load.json.as_deref())?;
     let directory = Directory::new()?;
     let socket = directory.0.join("memif.sock");
@@ -112,7 +130,7 @@ impl Drop for Directory {
 }
 
 /// The server process; ended when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
 }
 
@@ -140,13 +158,18 @@ impl Server {
         if args.load.no_verify {
             command.arg("--no-verify");
         }
+        Self::spawn(command)
+    }
+
+    /// Starts a server that ends with its standard input.
+    pub(crate) fn spawn(mut command: Command) -> Result<Self, Box<dyn Error>> {
         // A process group of its own: Ctrl-C is for the client, which then ends the server.
         let child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         Ok(Self { child })
     }
 
-    /// The server listens when its socket is there.
-    fn wait_until_ready(&mut self, socket: &Path) -> Result<(), Box<dyn Error>> {
+    /// The server listens when its socket, or the file that says so, is there.
+    pub(crate) fn wait_until_ready(&mut self, socket: &Path) -> Result<(), Box<dyn Error>> {
         let give_up = Instant::now() + PATIENCE;
         while !socket.exists() {
             if let Some(status) = self.child.try_wait()? {
@@ -161,7 +184,7 @@ impl Server {
     }
 
     /// Ends the server by closing its standard input, and waits for it.
-    fn end(&mut self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn end(&mut self) -> Result<(), Box<dyn Error>> {
         drop(self.child.stdin.take());
         let give_up = Instant::now() + PATIENCE;
         loop {

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod client;
+mod kernel;
 mod local;
 mod ping;
 mod server;
@@ -59,6 +60,12 @@ fn main() -> ExitCode {
 #[derive(Debug)]
 struct WrongArguments(NodeError);
 
+impl WrongArguments {
+    fn new(text: impl Into<String>) -> Self {
+        Self(NodeError::Config(text.into()))
+    }
+}
+
 impl std::fmt::Display for WrongArguments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -88,7 +95,15 @@ fn style() -> Style {
 
 /// The settings that `server` and `client` have in common.
 fn node_config(args: &NodeArgs) -> Result<NodeConfig, WrongArguments> {
-    let mut config = NodeConfig::of_addresses(args.device.clone(), args.addresses.clone());
+    let Some(device) = args.device.clone() else {
+        return Err(WrongArguments::new(
+            "--device PORT is needed, such as memif:/tmp/x.sock,role=client or pci:0000:3b:00.0",
+        ));
+    };
+    if args.addresses.is_empty() {
+        return Err(WrongArguments::new("--ip ADDR/LEN is needed, such as 10.0.0.1/24"));
+    }
+    let mut config = NodeConfig::of_addresses(device, args.addresses.clone());
     config.net.gateways = args.gateways.clone();
     config.net.vlan = args.vlan;
     config.net.vlan_pcp_from_priority = args.vlan_pcp;

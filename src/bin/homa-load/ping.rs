@@ -34,10 +34,11 @@ fn ping(args: &PingArgs) -> Result<bool, Box<dyn Error>> {
     let mut config = node_config(&args.node)?;
     set_timeout(&mut config.transport, wait);
     config.validate().map_err(WrongArguments)?;
-    let ping = Ping::new(args.server.0, args.server.1);
+    let (host, port) = args.server.of_homa()?;
+    let ping = Ping::new(host, port);
     let settings = PingConfig {
-        host: args.server.0,
-        port: args.server.1,
+        host,
+        port,
         bytes: args.size,
         interval: Nanos((args.interval * 1e9) as u64),
         wait,

@@ -15,9 +15,9 @@ use homa::load::quantity::show_count;
 use homa::node::{Node, ShardReport, stop_on_signals};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{OutputFormat, ServerArgs};
+use crate::args::{OutputFormat, ServerArgs, Transport};
 use crate::client::time_of_day;
-use crate::{check_writable, node_config};
+use crate::{check_writable, kernel, node_config};
 
 /// What a server says at its end.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -31,6 +31,10 @@ pub(crate) struct ServerReport {
 }
 
 pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
+    if let Transport::Kernel(transport) = args.kernel.transport {
+        return kernel::serve(args, transport);
+    }
+    kernel::refuse_socket_options(&args.kernel.sockets, None)?;
     check_writable(args.json.as_deref())?;
     let mut config = node_config(&args.node)?;
     // A server is there first.
@@ -57,8 +61,19 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
     };
     let closed = node.close();
     let server = ServerReport { counts, counters: counters(&report), left: left(&report) };
+    let code = publish(args, &server)?;
+    closed?;
+    Ok(code)
+}
+
+/// Says what was served; the exit code says whether the bytes were right.
+pub(crate) fn publish(
+    args: &ServerArgs,
+    report: &ServerReport,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let counts = report.counts;
     if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_string(&server)?)
+        std::fs::write(file, serde_json::to_string(report)?)
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
     if !args.child {
@@ -70,7 +85,6 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
             counts.refused
         );
     }
-    closed?;
     Ok(if counts.corrupted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -139,7 +153,7 @@ fn left(report: &ShardReport) -> BTreeMap<String, u64> {
 }
 
 /// A child must not outlive the process that started it.
-fn stop_at_end_of_input(stop: Arc<AtomicBool>) {
+pub(crate) fn stop_at_end_of_input(stop: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         stop.store(true, Ordering::Relaxed);

@@ -78,6 +78,31 @@ pub struct ClientLink {
     result: SyncSender<ClientResult>,
 }
 
+impl ClientLink {
+    /// When the first of the clients started; `now` if that is this one.
+    pub(in crate::load) fn start(&self, now: Nanos) -> Nanos {
+        *self.start.get_or_init(|| now)
+    }
+
+    /// Tells of a second that is over. If nobody took the last ones this one is skipped, and the next
+    /// interval is longer.
+    pub(in crate::load) fn show(
+        &self,
+        elapsed: Nanos,
+        length: Nanos,
+        generator: &Generator,
+        recorder: &mut Recorder,
+    ) {
+        let Ok(mut progress) = self.spare.try_recv() else { return };
+        recorder.take_interval(&mut progress.interval);
+        progress.elapsed = elapsed;
+        progress.length = length;
+        progress.outstanding = generator.outstanding();
+        progress.totals = *generator.totals();
+        let _ = self.progress.try_send(progress);
+    }
+}
+
 /// The other end of a [`ClientLink`].
 #[derive(Debug)]
 pub struct ClientWatch {
@@ -140,7 +165,7 @@ pub struct ClientApp {
 impl ClientApp {
     /// A client that starts at once.
     pub fn new(cx: &Cx<'_>, clock: Clock, config: ClientConfig, link: ClientLink) -> Self {
-        let start = *link.start.get_or_init(|| cx.now());
+        let start = link.start(cx.now());
         let generator =
             GeneratorConfig { start: start + config.generator.start, ..config.generator };
         let measured_from = start + config.recorder.measured_from;
@@ -215,14 +240,7 @@ impl ClientApp {
         };
         let length = now.since(self.last_progress);
         self.last_progress = now;
-        // Nobody took the last ones: skip this one, the next interval is longer then.
-        let Ok(mut progress) = self.link.spare.try_recv() else { return };
-        recorder.take_interval(&mut progress.interval);
-        progress.elapsed = now.since(self.start);
-        progress.length = length;
-        progress.outstanding = generator.outstanding();
-        progress.totals = *generator.totals();
-        let _ = self.link.progress.try_send(progress);
+        self.link.show(now.since(self.start), length, generator, recorder);
     }
 
     /// Hands the result over, once.

@@ -42,6 +42,7 @@ impl ServerCounts {
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
         self.corrupted += other.corrupted;
         self.refused += other.refused;
     }

@@ -1,0 +1,155 @@
+//! `homa-load` over the kernel's TCP and UDP, on loopback. No privilege needed.
+#![cfg(all(feature = "dpdk", feature = "cli"))]
+
+mod support;
+
+use support::load_report::{self, counter, expect_clean};
+use support::one_at_a_time;
+use support::process::{Ended, Process, homa_load, run};
+use support::scratch::Scratch;
+
+const ALIKE: &str = "--idle sleep --timeout 3s";
+const EVERYTHING: [&str; 4] = [
+    "--transport tcp --poll spin",
+    "--transport tcp --poll epoll",
+    "--transport udp --poll spin",
+    "--transport udp --poll epoll",
+];
+
+/// A server on a port of its own, and its address.
+fn server(scratch: &Scratch, options: &str) -> (Process, String) {
+    let (ready, json) = (scratch.path("ready"), scratch.path("server.json"));
+    let listen = ["server --ip 127.0.0.1/8", ALIKE, options, "--ready", &ready, "--json", &json];
+    let mut server = Process::spawn("server", &homa_load(listen));
+    let line = server.wait_for("serving on");
+    let address = line.split(' ').nth(2).expect("serving on ADDRESS over ...").to_owned();
+    (server, address)
+}
+
+fn client_command(scratch: &Scratch, address: &str, options: &str) -> Vec<String> {
+    let json = scratch.path("client.json");
+    let asks = ["client --warm-up 10ms --server", address, ALIKE, options, "--json", &json];
+    homa_load(asks)
+}
+
+fn client(scratch: &Scratch, address: &str, options: &str) -> Ended {
+    run(&format!("client {options}"), &client_command(scratch, address, options))
+}
+
+fn stop(mut server: Process, scratch: &Scratch) -> serde_json::Value {
+    server.signal("TERM");
+    server.wait().expect_code(0);
+    let report = load_report::of_server(scratch, "server.json");
+    assert_eq!(report["counts"]["corrupted"], 0, "{report}");
+    report
+}
+
+#[test]
+fn both_transports_and_both_loops_carry_every_byte() {
+    let _turn = one_at_a_time();
+    for transport in EVERYTHING {
+        let scratch = Scratch::new();
+        let (serving, address) = server(&scratch, transport);
+        let mut sent = 0;
+        for (load, rpcs) in [
+            ("--workload w1 --outstanding 32 --count 5000", 5_000),
+            ("--workload w4 --outstanding 4 --count 200", 200),
+            ("--workload w3 --rps 500 --count 100 --response short", 100),
+        ] {
+            client(&scratch, &address, &format!("{transport} {load}")).expect_code(0);
+            let report = load_report::of_client(&scratch, "client.json");
+            expect_clean(&report, rpcs);
+            let name = transport.split(' ').nth(1).expect("--transport NAME");
+            assert_eq!(report.config.parameters["transport"], name);
+            sent += report.totals.sent + report.totals.warm_up_sent;
+        }
+        let served = stop(serving, &scratch);
+        assert_eq!(served["counts"]["requests"], sent, "{transport}: {served}");
+    }
+}
+
+#[test]
+fn local_runs_over_the_kernel_and_says_so() {
+    let _turn = one_at_a_time();
+    for (transport, shown) in [("tcp", "kernel TCP"), ("udp", "kernel UDP")] {
+        let scratch = Scratch::new();
+        let json = scratch.path("client.json");
+        let load = "local --workload w2 --count 2000 --warm-up 10ms --poll epoll --transport";
+        let ended = run("local", &homa_load([load, transport, "--timeout 3s", "--json", &json]));
+        ended.expect_code(0);
+        assert!(ended.stdout.contains(shown), "{}", ended.stdout);
+        let report = load_report::of_client(&scratch, "client.json");
+        expect_clean(&report, 2_000);
+        assert!(report.config.port.contains(shown), "{}", report.config.port);
+        let read = format!(
+            "server_{transport}_{}",
+            match transport {
+                "tcp" => "reads",
+                _ => "datagrams_received",
+            }
+        );
+        assert!(counter(&report, &read) > 0, "{:?}", report.counters);
+    }
+}
+
+/// The client of a server that is killed ends soon, with one line that names it.
+#[test]
+fn a_killed_server_ends_its_clients() {
+    let _turn = one_at_a_time();
+    for transport in EVERYTHING {
+        let scratch = Scratch::new();
+        let (mut serving, address) = server(&scratch, transport);
+        let options = format!("{transport} --workload w2 --duration 1h");
+        let mut asking = Process::spawn("client", &client_command(&scratch, &address, &options));
+        // RPCs pass once the report's file is there; give them a moment.
+        while !std::path::Path::new(&scratch.path("client.json")).exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(asking.is_running(), "{transport}: the client goes on for an hour");
+        serving.signal("KILL");
+        serving.wait();
+        let ended = asking.wait();
+        ended.expect_code(1);
+        let line = ended.one_line_of_stderr();
+        assert!(line.contains(&address) && line.contains("did it stop?"), "{transport}: {line}");
+        let report = load_report::of_client(&scratch, "client.json");
+        assert!(report.totals.failed.values().sum::<u64>() > 0, "{:?}", report.totals);
+    }
+}
+
+#[test]
+fn a_stopped_client_reports_what_it_has() {
+    let _turn = one_at_a_time();
+    for transport in ["--transport tcp", "--transport udp --poll epoll"] {
+        let scratch = Scratch::new();
+        let (serving, address) = server(&scratch, transport);
+        let options = format!("{transport} --workload w1 --duration 1h");
+        let mut asking = Process::spawn("client", &client_command(&scratch, &address, &options));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        asking.signal("INT");
+        asking.wait().expect_code(0);
+        let report = load_report::of_client(&scratch, "client.json");
+        assert_eq!((report.totals.corrupted, report.totals.lost), (0, 0), "{:?}", report.totals);
+        stop(serving, &scratch);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_in_one_line() {
+    let _turn = one_at_a_time();
+    let scratch = Scratch::new();
+    // A port that was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr();
+    let port = free.expect("an address").port();
+    for transport in ["--transport tcp", "--transport udp"] {
+        let ended =
+            client(&scratch, &format!("127.0.0.1:{port}"), &format!("{transport} --count 5"));
+        ended.expect_code(1);
+        assert!(ended.one_line_of_stderr().contains("start the server first"), "{}", ended.stderr);
+    }
+    let taken = "server --transport tcp --ip 192.0.2.77/24";
+    let ended = run("server", &homa_load([taken]));
+    ended.expect_code(1);
+    assert!(ended.one_line_of_stderr().contains("192.0.2.77"), "{}", ended.stderr);
+}
