@@ -32,11 +32,11 @@ pub(crate) enum Command {
     /// Answer requests until SIGINT or SIGTERM
     Server(ServerArgs),
     /// Send requests to servers and report
-    Client(ClientArgs),
+    Client(Box<ClientArgs>),
     /// Send one RPC a second to a server and show what becomes of it, like ping(8)
     Ping(PingArgs),
     /// Run server and client as two processes on two cores over memif, and report
-    Local(LocalArgs),
+    Local(Box<LocalArgs>),
     /// Measure Homa against raw frames over memif between two processes on two cores
     Bench(BenchArgs),
     /// One process of a benchmark, started by another homa-load

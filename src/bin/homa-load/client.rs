@@ -120,11 +120,8 @@ fn client_config(args: &LoadArgs, target: &Target) -> ClientConfig {
     let servers = target.servers.clone();
     let workload = Arc::new(args.workload.clone());
     let wire = || {
-        let cost = WireCost::new(
-            target.mtu,
-            servers.first().map_or(Ipv4Addr::UNSPECIFIED.into(), |s| s.0),
-        );
-        let request_mean_bytes = cost.mean_bytes(&workload);
+        let address = servers.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |server| server.0);
+        let request_mean_bytes = WireCost::new(target.mtu, address).mean_bytes(&workload);
         args.wire_gbps.map(|gbps| Rate::WireBps { bps: gbps * 1e9, request_mean_bytes })
     };
     let rate = args.gbps.map(|gbps| Rate::Bps(gbps * 1e9));
