@@ -5,7 +5,8 @@
 //! - [`workload`]: how long messages are; [`arrival`]: when they are due; [`payload`]: what is in them.
 //! - [`generator`]: the client; says what is due and keeps the books.
 //! - [`classes`], [`slowdown`]: what latency is sorted by and compared with.
-//! - `recorder`, `report`, `live`: latency as it is recorded and shown (feature `cli`).
+//! - `recorder`, `report`, `live`, `dashboard`: latency as it is recorded and shown (feature `cli`).
+//! - `metrics`: counters for Prometheus; `command_line`: completions, manual pages, logs (feature `cli`).
 //! - `ping`, `cp_node`: output and messages as of those programs (feature `cli`).
 //! - `windows`, `bench`: figures of a shared machine as ratios to a raw baseline (feature `cli`).
 //! - [`wire_cost`]: what messages take on the wire; [`response`]: how long responses are, and when they come.
@@ -52,10 +53,16 @@ pub mod arrival;
 pub mod bench;
 pub mod classes;
 #[cfg(feature = "cli")]
+pub mod command_line;
+#[cfg(feature = "cli")]
 pub mod cp_node;
+#[cfg(feature = "cli")]
+pub mod dashboard;
 pub mod generator;
 #[cfg(feature = "cli")]
 pub mod live;
+#[cfg(feature = "cli")]
+pub mod metrics;
 pub mod payload;
 #[cfg(feature = "cli")]
 pub mod ping;

@@ -214,7 +214,7 @@ impl<'a, A: App> Shard<'a, A> {
             net: self.stack.counters().iter().collect(),
             slowest: self.app.slowest,
         };
-        self.published.publish(&self.stats);
+        self.published.publish(&self.stats, &report.metrics, &report.occupancy);
         self.published.enter(Callback::None);
         // Handles of queues and buffers go in this order: the application's messages first.
         drop(self.app);
@@ -259,7 +259,8 @@ impl<'a, A: App> Shard<'a, A> {
         self.turns += 1;
         if self.turns.is_multiple_of(PUBLISH_TURNS) {
             self.collect_stats();
-            self.published.publish(&self.stats);
+            let (metrics, occupancy) = (self.transport.metrics(), self.transport.occupancy());
+            self.published.publish(&self.stats, metrics, &occupancy);
         }
     }
 

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use homa::dpdk::DeviceSpec;
 use homa::load::apps::{MessageFormat, ResponseKind};
 use homa::load::arrival::Arrival;
 use homa::load::bench::{LARGE_FRAME_BYTES, Metric, SHORT_FRAME_BYTES};
+use homa::load::command_line::LogFormat;
 use homa::load::quantity::{Rate, parse_duration, parse_size};
+use homa::load::report::check_name;
 use homa::load::response::{PORTS_PER_GROUP, ServiceTime};
 use homa::load::workload::Workload;
 use homa::net::{InterfaceAddr, MacAddr};
@@ -19,10 +22,22 @@ use homa::wire::HomaPort;
 
 use crate::bench::SideSpec;
 
+/// Exit codes, at the end of the help.
+const EXIT_CODES: &str = "Exit codes:
+  0  all went well: every RPC was answered with the right bytes; the server answered (ping);
+     nothing is worse in the second report (compare)
+  1  RPCs failed, were lost or came back with wrong bytes; no answer (ping); something is worse
+     (compare); or what was started failed
+  2  wrong arguments, or a file or address in them cannot be used: nothing was started; with ping
+     also other trouble";
+
 /// Load generator and benchmark for Homa over DPDK
 #[derive(Debug, Parser)]
-#[command(name = "homa-load", version, max_term_width = 100)]
+#[command(name = "homa-load", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
+    /// How to log to standard error; RUST_LOG says what
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -39,6 +54,14 @@ pub(crate) enum Command {
     Local(Box<LocalArgs>),
     /// Measure Homa against raw frames over memif between two processes on two cores
     Bench(BenchArgs),
+    /// Draw the reports of a directory as one page, side by side
+    Report(ReportArgs),
+    /// Compare a report with another: what differs by more than noise
+    Compare(CompareArgs),
+    /// Print the script by which a shell completes this program's arguments
+    Completions(CompletionsArgs),
+    /// Print the manual page of this program or of a subcommand, for man -l -
+    Man(ManArgs),
     /// One process of a benchmark, started by another homa-load
     #[command(hide = true)]
     BenchSide(BenchSideArgs),
@@ -123,6 +146,12 @@ pub(crate) struct MachineArgs {
     /// Bytes of each frame that are recorded; 0 for all
     #[arg(long, value_name = "BYTES", default_value_t = 0, requires = "trace")]
     pub(crate) trace_bytes: u16,
+    /// Give counters to Prometheus at http://ADDR:PORT/metrics
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics_address)]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Answer DPDK's telemetry (dpdk-telemetry.py), with the command /homa/stats
+    #[arg(long)]
+    pub(crate) telemetry: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -206,9 +235,75 @@ pub(crate) struct LoadArgs {
     /// Seed of sizes and arrival times
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) out: OutArgs,
+}
+
+/// What is shown while a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LiveArg {
+    /// A line that is written over each second; off a terminal, a line each second
+    Line,
+    /// Rates, latency, queue, losses and cores on the whole terminal
+    Dashboard,
+    /// Nothing
+    Off,
+}
+
+/// Where the report goes, besides the terminal.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OutArgs {
     /// Write the report to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the report to DIR as JSON, and a page and tables (CSV) of all reports that are there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// What to show while the run goes on: line, dashboard or off; by default the dashboard on a
+    /// terminal, and nothing elsewhere
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) live: Option<LiveArg>,
+    /// What the report is called beside others in DIR
+    #[arg(long, value_name = "NAME", default_value = "homa", requires = "report",
+          value_parser = report_name)]
+    pub(crate) name: String,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReportArgs {
+    /// The directory; its files NAME.json are reports
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Title of the page
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// bash, zsh or fish
+    #[arg(value_name = "SHELL", value_parser = shell)]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ManArgs {
+    /// The subcommand
+    #[arg(value_name = "SUBCOMMAND")]
+    pub(crate) subcommand: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CompareArgs {
+    /// The report to compare with
+    #[arg(value_name = "A.json")]
+    pub(crate) first: PathBuf,
+    /// The report that is compared
+    #[arg(value_name = "B.json")]
+    pub(crate) second: PathBuf,
+    /// Differences below this percentage do not count, however certain
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
+    pub(crate) least: f64,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -486,6 +581,23 @@ fn duration(text: &str) -> Result<Nanos, String> {
 fn positive(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
     value.ok_or_else(|| "a number above 0 is needed".to_owned())
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("'{text}' is not an address with a port: write 127.0.0.1:9464 or [::]:9464")
+    })
+}
+
+fn shell(text: &str) -> Result<Shell, String> {
+    match text.parse() {
+        Ok(shell @ (Shell::Bash | Shell::Zsh | Shell::Fish)) => Ok(shell),
+        _ => Err(format!("'{text}' is not one of bash, zsh and fish")),
+    }
+}
+
+fn report_name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -1,10 +1,8 @@
 //! `homa-load client`.
 
 use std::error::Error;
-use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +14,6 @@ use homa::load::arrival::Load;
 use homa::load::classes::SizeClasses;
 use homa::load::cp_node::{Lines, Second};
 use homa::load::generator::{End, GeneratorConfig};
-use homa::load::live::{Live, LiveMode};
 use homa::load::quantity::Rate;
 use homa::load::recorder::RecorderConfig;
 use homa::load::report::{Machine, Report, RunConfig, TotalsReport};
@@ -26,9 +23,11 @@ use homa::node::{Node, stop_on_signals};
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
-use crate::args::{ClientArgs, LoadArgs, OutputFormat, port_groups};
+use crate::args::{ClientArgs, LiveArg, LoadArgs, OutputFormat, port_groups};
+use crate::live::{self, Shown, Watched};
+use crate::observe::Observers;
 use crate::server::counters;
-use crate::{WrongArguments, check_writable, node_config, style, wrong_arguments};
+use crate::{WrongArguments, node_config, report, style, wrong_arguments};
 
 /// How long to wait for responses after the last request, beyond the time in which an RPC ends one way
 /// or the other.
@@ -36,20 +35,15 @@ const DRAIN: Nanos = Nanos::from_ms(400);
 /// 5 ms windows are kept for runs of unknown length as well, up to this length.
 const WINDOWS_FOR: Nanos = Nanos::from_secs(60);
 
-/// How long the live line waits for the numbers of a shard.
-const LATE: Duration = Duration::from_millis(200);
-
-/// What of a shard the live line needs.
-struct Shown {
-    progress: Receiver<Box<Progress>>,
-    give_back: SyncSender<Box<Progress>>,
-}
-
 pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
     let servers = servers(args)?;
     let title = format!("homa-load client: {} server(s)", args.servers.len());
-    check_writable(args.load.json.as_deref())?;
-    let mut node = Node::start(&node_config(&args.node)?)?;
+    report::check(&args.load.out)?;
+    live::check(&args.load.out)?;
+    let config = node_config(&args.node)?;
+    let observers = Observers::new(&args.node.machine)?;
+    let mut node = Node::start(&config)?;
+    let observed = observers.watch(&node)?;
     let target = Target {
         servers,
         title,
@@ -60,6 +54,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
     };
     let is_silent = target.dialect.lines.is_some();
     let outcome = load(&mut node, &args.load, &target)?;
+    drop(observed);
     let closed = node.close();
     let code = finish(&args.load, outcome, is_silent, |_| ())?;
     closed?;
@@ -189,9 +184,13 @@ pub(crate) fn load(
         .unzip();
     let clock = node.eal().clock();
     let lines = dialect.lines.clone();
-    let shown = std::thread::spawn(move || match lines {
-        Some(lines) => show_lines(&lines, &shown),
-        None => show(&shown),
+    let how = live::mode(&args.out, dialect.lines.is_some());
+    let watched = Watched::new(node, &target.title);
+    let shown = std::thread::spawn(move || match (lines, how) {
+        (Some(lines), _) => show_lines(&lines, &shown),
+        (None, LiveArg::Dashboard) => live::show_dashboard(&shown, &watched),
+        (None, LiveArg::Line) => live::show_line(&shown),
+        (None, LiveArg::Off) => live::each_second(&shown, |_| (), || ()),
     });
     // Each shard takes its own, by its number.
     let links: Vec<_> = links.into_iter().map(|link| Mutex::new(Some(link))).collect();
@@ -227,41 +226,9 @@ const fn content(args: &LoadArgs) -> &'static str {
     if args.no_verify { "not checked" } else { "checked, every byte" }
 }
 
-/// Writes the live line until the client is gone.
-fn show(shards: &[Shown]) {
-    let out = std::io::stdout();
-    let mode = if out.is_terminal() { LiveMode::Overwrite } else { LiveMode::Silent };
-    let live = Live::new(mode, style());
-    each_second(shards, |sum| {
-        let line =
-            live.update(sum.elapsed, sum.length, &sum.interval, sum.outstanding, &sum.totals);
-        let mut out = out.lock();
-        let _ = out.write_all(line.as_bytes());
-        let _ = out.flush();
-    });
-    print!("{}", live.end());
-}
-
-/// Calls `shown` with the sums over all shards, each second until the first of them is gone.
-fn each_second(shards: &[Shown], mut shown: impl FnMut(&Progress)) {
-    let Some((first, others)) = shards.split_first() else { return };
-    while let Ok(mut sum) = first.progress.recv() {
-        for shard in others {
-            // One that has ended, or is late, is left out of this line.
-            let Ok(part) = shard.progress.recv_timeout(LATE) else { continue };
-            sum.interval.merge(&part.interval);
-            sum.totals.merge(&part.totals);
-            sum.outstanding += part.outstanding;
-            let _ = shard.give_back.try_send(part);
-        }
-        shown(&sum);
-        let _ = first.give_back.try_send(sum);
-    }
-}
-
 /// Writes the lines of `cp_node` until the client is gone.
 fn show_lines(lines: &Lines, shards: &[Shown]) {
-    each_second(shards, |sum| {
+    let show = |sum: &Progress| {
         let second = Second {
             length: Duration::from_nanos(sum.length.0),
             rpcs: sum.interval.completed,
@@ -272,7 +239,8 @@ fn show_lines(lines: &Lines, shards: &[Shown]) {
             [0.5, 0.99, 0.999].map(|q| sum.interval.latency.value_at_quantile(q) as f64 / 1e3);
         let lag = sum.totals.lag_max.0 as f64 / sum.elapsed.0.max(1) as f64;
         print!("{}", lines.client(time_of_day(), &second, rtt_us, lag, sum.outstanding));
-    });
+    };
+    live::each_second(shards, show, || ());
 }
 
 /// Time since 1970.
@@ -291,10 +259,7 @@ pub(crate) fn finish(
     if !is_silent {
         println!("{}", report.render(style()));
     }
-    if let Some(file) = &args.json {
-        std::fs::write(file, report.to_json()?)
-            .map_err(|error| format!("{}: {error}", file.display()))?;
-    }
+    report::write(&args.out, &report)?;
     let Some(trouble) = trouble(&report.totals) else { return Ok(ExitCode::SUCCESS) };
     eprintln!("error: {trouble}");
     Ok(ExitCode::FAILURE)

@@ -15,8 +15,9 @@ use homa::wire::HomaPort;
 
 use crate::args::{LocalArgs, MachineArgs};
 use crate::client::{Dialect, Target};
+use crate::observe::Observers;
 use crate::server::ServerReport;
-use crate::{WrongArguments, apply_machine, check_writable, client};
+use crate::{WrongArguments, apply_machine, client, live, report};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -42,7 +43,9 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     if client_cpu == server_cpu {
         log::warn!("one CPU for client and server: times will be those of the scheduler");
     }
-    check_writable(args.load.json.as_deref())?;
+    report::check(&args.load.out)?;
+    live::check(&args.load.out)?;
+    let observers = Observers::new(&args.machine)?;
     let directory = Directory::new()?;
     let socket = directory.0.join("memif.sock");
     let server_json = directory.0.join("server.json");
@@ -56,6 +59,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     let mut server = Server::start(args, &socket, &server_json, server_cpu)?;
     server.wait_until_ready(&socket)?;
     let mut node = Node::start(&config)?;
+    let observed = observers.watch(&node)?;
     let memory = if node.eal().has_hugepages() { "hugepages" } else { "no hugepages" };
     let target = Target {
         servers: vec![(SERVER.into(), PORT)],
@@ -69,6 +73,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     // The side that polls must not be there when the other takes the shared memory away: the server
     // goes first, while nobody polls here.
     let ended = server.end();
+    drop(observed);
     let closed = node.close();
     let report = ran?;
     ended?;

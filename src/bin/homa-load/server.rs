@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{OutputFormat, ServerArgs, port_groups};
 use crate::client::time_of_day;
+use crate::observe::Observers;
 use crate::{check_writable, node_config, wrong_arguments};
 
 /// What a server says at its end.
@@ -40,9 +41,11 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
         return Err(wrong_arguments(text.to_owned()).into());
     }
     let mut config = node_config(&args.node)?;
+    let observers = Observers::new(&args.node.machine)?;
     // A server is there first.
     config.link_timeout = Duration::MAX;
     let mut node = Node::start(&config)?;
+    let observed = observers.watch(&node)?;
     let stop = node.stop_flag();
     stop_on_signals(&stop)?;
     if args.child {
@@ -60,6 +63,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
         MessageFormat::Plain => serve(&mut node, args)?,
         MessageFormat::CpNode => serve_cp_node(&mut node, args)?,
     };
+    drop(observed);
     let closed = node.close();
     let server = ServerReport { counts, counters: counters(&report), left: left(&report) };
     if let Some(file) = &args.json {

@@ -262,6 +262,7 @@ impl App for ClientApp {
         };
         if let Some(sample) = generator.on_done(cx.now(), cookie, outcome) {
             recorder.record(&sample);
+            recorder.note_outstanding(generator.outstanding());
         }
     }
 

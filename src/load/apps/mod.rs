@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod client;
+pub mod counters;
 mod cp_node;
 mod ping;
 mod server;

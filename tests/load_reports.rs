@@ -1,0 +1,125 @@
+//! Folders of reports, comparisons, and what the programs say about their own command lines.
+#![cfg(all(feature = "dpdk", feature = "cli"))]
+
+mod support;
+
+use std::path::Path;
+
+use homa::load::report::Report;
+use support::process::{Ended, homa_load, run};
+use support::scratch::Scratch;
+use support::{TIMEOUT_OPTION, one_at_a_time};
+
+fn homa(command: &str) -> Ended {
+    run(command, &homa_load([command]))
+}
+
+/// A report as an older version of the program wrote it.
+const OLD: &str = include_str!("data/reports/homa-load-1.json");
+
+#[test]
+fn runs_into_one_folder_share_a_page() {
+    let _turn = one_at_a_time();
+    let scratch = Scratch::new();
+    let folder = scratch.path("runs");
+    for name in ["first", "second"] {
+        let command = format!(
+            "local --no-huge --idle sleep --workload w2 --warm-up 10ms --count 20000 {TIMEOUT_OPTION} \
+             --report {folder} --name {name}"
+        );
+        let ended = homa(&command);
+        ended.expect_code(0);
+        assert!(ended.stderr.contains("report.html"), "{}", ended.stderr);
+    }
+    let folder = Path::new(&folder);
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
+    let report = Report::from_json(&read("second.json")).expect("a report");
+    assert_eq!(report.latency.count, 20_000);
+    let page = read("report.html");
+    for part in ["<svg", "first", "second", "Throughput over time", "</html>"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("<script") && !page.contains("href="), "nothing from elsewhere");
+    assert_eq!(read("by_size.csv").lines().count(), 1 + 2 * report.by_size.len());
+    assert!(read("windows.csv").lines().count() > 2);
+
+    // The same run again differs in nothing from itself.
+    let file = folder.join("first.json");
+    let same = homa(&format!("compare {0} {0}", file.display()));
+    same.expect_code(0);
+    assert!(same.stdout.contains("No difference"), "{}", same.stdout);
+}
+
+#[test]
+fn a_slower_run_ends_a_comparison_with_1() {
+    let scratch = Scratch::new();
+    let (old, slow) = (scratch.path("old.json"), scratch.path("slow.json"));
+    let mut report = Report::from_json(OLD).expect("an old report can be read");
+    std::fs::write(&old, OLD).expect("a file");
+    for row in &mut report.by_size {
+        row.histogram.iter_mut().for_each(|bucket| bucket.0 *= 3);
+    }
+    for window in &mut report.windows.krps_and_median_ns {
+        window.1 *= 3;
+    }
+    std::fs::write(&slow, report.to_json().expect("JSON")).expect("a file");
+    let ended = homa(&format!("compare {old} {slow}"));
+    ended.expect_code(1);
+    assert!(ended.stdout.contains("slow is worse than old"), "{}", ended.stdout);
+    homa(&format!("compare {slow} {old}")).expect_code(0);
+}
+
+#[test]
+fn an_old_report_is_drawn() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path("old.json"), OLD).expect("a file");
+    homa(&format!("report {}", scratch.directory().display())).expect_code(0);
+    let page = std::fs::read_to_string(scratch.path("report.html")).expect("a page");
+    assert!(page.contains("RPC time by size, median"));
+    assert!(!page.contains("Outstanding RPCs over time"), "it was not recorded then");
+}
+
+#[test]
+fn files_that_are_no_reports_end_with_2() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path("notes.json"), "{}").expect("a file");
+    let notes = scratch.path("notes.json");
+    for (command, part) in [
+        (format!("compare {notes} {notes}"), "notes.json: not a report"),
+        ("report /no/such/folder".to_owned(), "/no/such/folder"),
+        (format!("report {}", scratch.path("empty")), "empty"),
+        (format!("local --report {}", scratch.directory().display()), "notes.json"),
+        (format!("local --report {} --name ../x", scratch.path("new")), "../x"),
+        ("local --name x".to_owned(), "--report"),
+        ("man walk".to_owned(), "no subcommand 'walk'"),
+        ("completions tcsh".to_owned(), "tcsh"),
+    ] {
+        let ended = homa(&command);
+        ended.expect_code(2);
+        assert!(ended.one_line_of_stderr().contains(part), "{command}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_are_there() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = homa(&format!("completions {shell}"));
+        ended.expect_code(0);
+        assert!(ended.stdout.contains("outstanding"), "{shell}");
+    }
+    let page = homa("man client");
+    page.expect_code(0);
+    assert!(page.stdout.contains(".TH homa-load-client 1"), "{}", page.stdout);
+    let whole = homa("man");
+    whole.expect_code(0);
+    assert!(whole.stdout.contains("EXIT STATUS") || whole.stdout.contains("Exit codes"));
+}
+
+#[test]
+fn errors_can_be_json() {
+    let ended = homa("--log-format json report /no/such/folder");
+    ended.expect_code(2);
+    let line: serde_json::Value = serde_json::from_str(ended.stderr.trim()).expect("JSON");
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["message"].as_str().expect("text").contains("/no/such/folder"));
+}
