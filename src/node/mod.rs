@@ -40,7 +40,7 @@ pub use outgoing::{MessageBuf, Outgoing};
 pub use payload::{Message, PacketBytes};
 pub use ring::{Consumer, Producer, ring};
 pub use signals::stop_on_signals;
-pub use stats::{NodeReport, ShardReport, ShardStats};
+pub use stats::{LoopTime, NodeReport, ShardReport, ShardStats};
 pub use trace::TraceConfig;
 pub use watch::{Callback, SlowCallback};
 
@@ -271,6 +271,11 @@ impl Node {
     pub fn shard_stats_reader(&self) -> impl Fn() -> Vec<ShardStats> + Send + 'static {
         let published = Arc::clone(&self.published);
         move || published.iter().map(Published::read).collect()
+    }
+
+    /// The CPUs that the shards run on, in their order.
+    pub fn cpus(&self) -> &[usize] {
+        &self.cpus
     }
 
     /// Runs a node of one shard until its application calls [`Cx::stop`] or the stop flag is set.

@@ -6,6 +6,7 @@ mod client;
 mod local;
 mod ping;
 mod server;
+mod task;
 
 use std::fs::OpenOptions;
 use std::io::IsTerminal;
@@ -20,7 +21,7 @@ use homa::node::{NodeConfig, NodeError, TraceConfig};
 use homa::time::Nanos;
 use homa::transport;
 
-use args::{Cli, Command, MachineArgs, NodeArgs};
+use args::{BaselineArgs, BaselineOver, Cli, Command, MachineArgs, NodeArgs};
 
 /// Exit code for wrong arguments.
 const USAGE: u8 = 2;
@@ -43,6 +44,10 @@ fn main() -> ExitCode {
         Command::Client(args) => client::run(&args),
         Command::Ping(args) => return ping::run(&args),
         Command::Local(args) => local::run(&args),
+        Command::Baseline(BaselineArgs { out, samples, over }) => match over {
+            BaselineOver::Local(args) => local::run_baseline(&args, &out, samples),
+            BaselineOver::Client(args) => client::run_baseline(&args, &out, samples),
+        },
         Command::Bench(args) => bench::run(&args),
         Command::BenchSide(args) => bench::run_side(&args.spec),
     };
