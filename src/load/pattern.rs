@@ -68,7 +68,8 @@ impl TrafficPattern {
     /// # Errors
     /// There is no such host, or there are too few for the pattern.
     pub fn destinations(self, rank: u32, hosts: u32) -> Result<Vec<u32>, PatternError> {
-        let fan = |count: Option<u32>| count.unwrap_or(hosts.saturating_sub(1)).max(1);
+        let others = hosts.saturating_sub(1);
+        let fan = |count: Option<u32>| count.unwrap_or(others).max(1);
         let needed = match self {
             Self::AllToAll | Self::Permutation(_) => 2,
             Self::Incast(count) | Self::Outcast(count) => fan(count).saturating_add(1),
