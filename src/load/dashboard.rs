@@ -250,33 +250,33 @@ impl Screen {
     pub fn show(&mut self, dashboard: &Dashboard) -> io::Result<()> {
         self.terminal.draw(|frame| dashboard.draw(frame)).map(drop)
     }
-
-    /// Looks at the keyboard, for `patience` at most; says whether the user wants the run to end. Ctrl-C
-    /// is a key here: no signal comes of it while the terminal is taken.
-    ///
-    /// # Errors
-    /// The terminal has gone.
-    pub fn wants_end(&self, patience: Duration) -> io::Result<bool> {
-        let mut patience = patience;
-        while event::poll(patience)? {
-            if let Event::Key(key) = event::read()? {
-                let control = key.modifiers.contains(KeyModifiers::CONTROL);
-                match key.code {
-                    KeyCode::Char('c') if control => return Ok(true),
-                    KeyCode::Char('q') => return Ok(true),
-                    _ => {}
-                }
-            }
-            patience = Duration::ZERO;
-        }
-        Ok(false)
-    }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
         let _ = ratatui::try_restore();
     }
+}
+
+/// Looks at the keyboard, for `patience` at most; says whether the user wants the run to end. Ctrl-C is a
+/// key while a [`Screen`] is taken: no signal comes of it then.
+///
+/// # Errors
+/// The terminal has gone.
+pub fn wants_end(patience: Duration) -> io::Result<bool> {
+    let mut patience = patience;
+    while event::poll(patience)? {
+        if let Event::Key(key) = event::read()? {
+            let control = key.modifiers.contains(KeyModifiers::CONTROL);
+            match key.code {
+                KeyCode::Char('c') if control => return Ok(true),
+                KeyCode::Char('q') => return Ok(true),
+                _ => {}
+            }
+        }
+        patience = Duration::ZERO;
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

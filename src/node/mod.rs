@@ -40,7 +40,7 @@ pub use outgoing::{MessageBuf, Outgoing};
 pub use payload::{Message, PacketBytes};
 pub use ring::{Consumer, Producer, ring};
 pub use signals::stop_on_signals;
-pub use stats::{NodeReport, ShardCounters, ShardReport, ShardStats};
+pub use stats::{LoopTime, NodeReport, ShardCounters, ShardReport, ShardStats};
 pub use trace::TraceConfig;
 pub use watch::{Callback, SlowCallback};
 

@@ -129,6 +129,7 @@ impl<'a, A: App> Shard<'a, A> {
             egress: &mut egress,
             stack: &mut stack,
             state: &mut state,
+            stats: &ShardStats::default(),
         };
         parts.published.enter(Callback::Build);
         let app = Watched::new(make_app(&mut cx), parts.clock, parts.published);
@@ -267,7 +268,11 @@ impl<'a, A: App> Shard<'a, A> {
     #[inline]
     fn note_stall(&mut self, now: Nanos) {
         let away = now.since(self.last_turn);
-        if away > STALL {
+        if away <= STALL {
+            let time =
+                if self.idle.is_idle() { &mut self.stats.idle_ns } else { &mut self.stats.busy_ns };
+            *time += away.0;
+        } else {
             self.transport.excuse(now, away.0);
             self.stats.stalls += 1;
             self.stats.stall_ns_max = self.stats.stall_ns_max.max(away.0);
@@ -292,6 +297,7 @@ impl<'a, A: App> Shard<'a, A> {
             egress: &mut self.egress,
             stack: &mut self.stack,
             state: &mut self.state,
+            stats: &self.stats,
         };
         callback(&mut self.app, &mut cx)
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use crate::time::Nanos;
 use crate::transport::{Metrics, Occupancy};
 
 use super::watch::{Callback, SlowCallback};
@@ -58,6 +59,11 @@ shard_stats! {
     busy_turns,
     /// Turns in which nothing was there to do.
     idle_turns,
+    /// Time of the turns of the first kind, in nanoseconds. Turns of more than a millisecond are in
+    /// neither time: something else ran then.
+    busy_ns,
+    /// Time of the turns of the second kind, in nanoseconds.
+    idle_ns,
     /// Receive bursts that were full: more is waiting.
     full_bursts,
     /// Packets received.
@@ -105,6 +111,23 @@ shard_stats! {
     letters_dropped,
     /// Packets whose hash the port has computed otherwise than we do: see the log.
     hash_mismatches,
+}
+
+/// How a shard has spent its time so far, see [`ShardStats::busy_ns`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopTime {
+    /// With something to do.
+    pub busy: Nanos,
+    /// With nothing to do.
+    pub idle: Nanos,
+}
+
+impl LoopTime {
+    /// What has passed since `earlier`.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self { busy: self.busy.since(earlier.busy), idle: self.idle.since(earlier.idle) }
+    }
 }
 
 /// The counters of a transport and what is in its tables, as [`Cells`] are.

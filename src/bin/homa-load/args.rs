@@ -7,10 +7,12 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use homa::dpdk::DeviceSpec;
-use homa::load::apps::{MessageFormat, ResponseKind};
+use homa::load::apps::{MessageFormat, ResponseKind, Stall};
 use homa::load::arrival::Arrival;
+use homa::load::baseline::Baseline;
 use homa::load::bench::{LARGE_FRAME_BYTES, Metric, SHORT_FRAME_BYTES};
 use homa::load::command_line::LogFormat;
+use homa::load::pattern::{Rank, TrafficPattern};
 use homa::load::quantity::{Rate, parse_duration, parse_size};
 use homa::load::report::check_name;
 use homa::load::response::{PORTS_PER_GROUP, ServiceTime};
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Ping(PingArgs),
     /// Run server and client as two processes on two cores over memif, and report
     Local(Box<LocalArgs>),
+    /// Measure RPCs of each size one at a time, to compare the latency of later runs with
+    Baseline(BaselineArgs),
     /// Measure Homa against raw frames over memif between two processes on two cores
     Bench(BenchArgs),
     /// Draw the reports of a directory as one page, side by side
@@ -179,6 +183,9 @@ pub(crate) struct ServerArgs {
     /// Name in these lines
     #[arg(long, value_name = "NAME", default_value = "homa")]
     pub(crate) exp: String,
+    /// Do nothing for a while, once: AFTER the first request, for LENGTH
+    #[arg(long, hide = true, value_name = "AFTER+LENGTH")]
+    pub(crate) stall: Option<StallArg>,
     /// Do not check requests, do not fill responses
     #[arg(long)]
     pub(crate) no_verify: bool,
@@ -220,6 +227,26 @@ pub(crate) struct LoadArgs {
     /// which the server must be given too
     #[arg(long, value_name = "KIND", default_value = "echo")]
     pub(crate) response: ResponseKind,
+    /// Look for the highest load that is carried: double it, then halve the distance, in steps of
+    /// --duration, beginning with --rps, --gbps or --wire-gbps
+    #[arg(long, conflicts_with_all = ["outstanding", "count"])]
+    pub(crate) find_max: bool,
+    /// How close to the highest load to come, as a share of it
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
+    pub(crate) find_precision: f64,
+    /// Say what rates to expect, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Times of the idle system for slowdown, as homa-load baseline wrote them
+    #[arg(long, value_name = "FILE", value_parser = baseline)]
+    pub(crate) baseline: Option<BaselineFile>,
+    /// What slowdown is shown relative to; the report has all that are known. By default idle with
+    /// --baseline, else least
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) slowdown: Option<SlowdownName>,
+    /// The best time of any RPC that the definition cperf adds to the time on the link
+    #[arg(long, value_name = "TIME", default_value = "15us", value_parser = duration)]
+    pub(crate) fixed_rtt: Nanos,
     /// Measure for this long
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) duration: Nanos,
@@ -316,6 +343,13 @@ pub(crate) struct ClientArgs {
     /// Spread the load over this many groups of ports at each server
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) ports: u16,
+    /// Who sends to whom among the hosts of all --server: all-to-all, incast:N, outcast:N,
+    /// permutation:SEED
+    #[arg(long, value_name = "PATTERN", requires = "rank")]
+    pub(crate) pattern: Option<TrafficPattern>,
+    /// Which of the hosts this is, and how many there are: the first of four is 0/4
+    #[arg(long, value_name = "I/N", requires = "pattern")]
+    pub(crate) rank: Option<Rank>,
     /// homa-load, or cp_node: ask servers of Linux Homa's cp_node
     #[arg(long, value_name = "NAME", default_value = "homa-load")]
     pub(crate) protocol: MessageFormat,
@@ -354,6 +388,80 @@ pub(crate) struct PingArgs {
     pub(crate) protocol: MessageFormat,
 }
 
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BaselineArgs {
+    /// Write the times to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// RPCs of each size
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) samples: u64,
+    #[command(subcommand)]
+    pub(crate) over: BaselineOver,
+}
+
+/// What a baseline is measured over. Sizes are those of --workload; other options of loads are not
+/// used.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum BaselineOver {
+    /// Two processes on two cores over memif, as in homa-load local
+    Local(Box<LocalArgs>),
+    /// This host and a server, as in homa-load client
+    Client(Box<ClientArgs>),
+}
+
+/// What slowdown is relative to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SlowdownName {
+    /// The median time of that size when idle (Linux Homa, ATC 2021)
+    Idle,
+    /// The shortest time of that size when idle (RAMCloud)
+    IdleMin,
+    /// A fixed time and that of the request on the link (cperf of Linux Homa since November 2025)
+    Cperf,
+    /// The computed time of both messages in an idle network (simulations of the Homa paper)
+    Paper,
+    /// The shortest time of the size class in this run
+    Least,
+}
+
+impl SlowdownName {
+    /// As the library calls it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::IdleMin => "idle-min",
+            Self::Cperf => "cperf",
+            Self::Paper => "paper",
+            Self::Least => "least",
+        }
+    }
+}
+
+/// A baseline that was read from a file.
+#[derive(Clone, Debug)]
+pub(crate) struct BaselineFile(pub(crate) Baseline);
+
+/// A pause of the server: `AFTER+LENGTH`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StallArg(pub(crate) Stall);
+
+impl FromStr for StallArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (after, length) =
+            text.split_once('+').ok_or("write it as AFTER+LENGTH, such as 2s+100ms")?;
+        Ok(Self(Stall { after: duration(after)?, length: duration(length)? }))
+    }
+}
+
+impl std::fmt::Display for StallArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}ns+{}ns", self.0.after.0, self.0.length.0)
+    }
+}
+
 /// Whose output to imitate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
@@ -371,6 +479,9 @@ pub(crate) struct LocalArgs {
     /// Let the server wait before it answers: 10us, or exp:10us for exponentially distributed times
     #[arg(long, value_name = "TIME", default_value = "0us")]
     pub(crate) service_time: ServiceTime,
+    /// Let the server do nothing for a while, once: AFTER the first request, for LENGTH
+    #[arg(long, hide = true, value_name = "AFTER+LENGTH")]
+    pub(crate) stall: Option<StallArg>,
     /// What lies between the two processes
     #[arg(long, value_enum, default_value_t = Wire::Memif)]
     pub(crate) wire: Wire,
@@ -551,6 +662,18 @@ fn workload(text: &str) -> Result<Workload, String> {
     let workload: Workload = text.parse().map_err(|error| format!("{error}"))?;
     let max = homa::load::workload::MESSAGE_BYTES_MAX;
     workload.cut_at(max).map_err(|error| error.to_string())
+}
+
+fn baseline(file: &str) -> Result<BaselineFile, String> {
+    let json = std::fs::read_to_string(file).map_err(|error| {
+        format!("{file}: {error}: write one with homa-load baseline --out {file} local")
+    })?;
+    Baseline::from_json(&json).map(BaselineFile).map_err(|error| format!("{file}: {error}"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|share| (0.001..=1.0).contains(share));
+    value.ok_or_else(|| "a share from 0.001 to 1 is needed".to_owned())
 }
 
 fn run_seconds(text: &str) -> Result<f64, String> {

@@ -3,27 +3,22 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use homa::load::apps::Progress;
-use homa::load::dashboard::{Dashboard, Moment, Screen};
+use homa::load::dashboard::{Dashboard, Moment, Screen, wants_end};
 use homa::load::live::{Live, LiveMode};
 use homa::node::{Node, NodeError, ShardCounters, ShardStats};
 
 use crate::args::{LiveArg, OutArgs};
 use crate::{WrongArguments, style};
 
-/// How long to wait for the numbers of a further shard.
-const LATE: Duration = Duration::from_millis(200);
 /// How often the keyboard is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The shard's progress, and the way back for it.
-pub(crate) struct Shown {
-    pub(crate) progress: Receiver<Box<Progress>>,
-    pub(crate) give_back: SyncSender<Box<Progress>>,
-}
+/// What to do with the progress of a second.
+pub(crate) type Show = Box<dyn FnMut(&Progress) + Send>;
 
 /// What of a node the dashboard shows besides the progress of its load.
 pub(crate) struct Watched {
@@ -54,79 +49,80 @@ pub(crate) fn check(out: &OutArgs) -> Result<(), WrongArguments> {
     Ok(())
 }
 
-/// What to show. Nothing besides the lines of another program.
-pub(crate) fn mode(out: &OutArgs, has_lines: bool) -> LiveArg {
-    match out.live {
-        _ if has_lines => LiveArg::Off,
-        Some(wanted) => wanted,
-        None if stdout().is_terminal() => LiveArg::Dashboard,
-        None => LiveArg::Off,
+/// Shows progress as is wanted; without a wish a dashboard on a terminal, and nothing elsewhere.
+pub(crate) fn show(wanted: Option<LiveArg>, watched: Watched) -> Show {
+    let default = || if stdout().is_terminal() { LiveArg::Dashboard } else { LiveArg::Off };
+    match wanted.unwrap_or_else(default) {
+        LiveArg::Off => Box::new(|_| ()),
+        LiveArg::Line => line(LiveMode::Lines),
+        LiveArg::Dashboard => match Shown::new(watched) {
+            Ok(mut shown) => Box::new(move |sum| shown.update(sum)),
+            Err(error) => {
+                log::warn!("no dashboard: {error}");
+                line(LiveMode::Lines)
+            }
+        },
     }
 }
 
-/// Calls `shown` with the sums over all shards, each second until the first of them is gone, and
-/// `meanwhile` all the time.
-pub(crate) fn each_second(
-    shards: &[Shown],
-    mut shown: impl FnMut(&Progress),
-    mut meanwhile: impl FnMut(),
-) {
-    let Some((first, others)) = shards.split_first() else { return };
-    loop {
-        meanwhile();
-        let mut sum = match first.progress.recv_timeout(TICK) {
-            Ok(sum) => sum,
-            Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        for shard in others {
-            // One that has ended, or is late, is left out of this moment.
-            let Ok(part) = shard.progress.recv_timeout(LATE) else { continue };
-            sum.interval.merge(&part.interval);
-            sum.totals.merge(&part.totals);
-            sum.outstanding += part.outstanding;
-            let _ = shard.give_back.try_send(part);
-        }
-        shown(&sum);
-        let _ = first.give_back.try_send(sum);
-    }
+/// The live line on a terminal, and nothing elsewhere.
+pub(crate) fn show_line() -> Show {
+    line(LiveMode::Silent)
 }
 
-/// Writes the live line until the client is gone.
-pub(crate) fn show_line(shards: &[Shown]) {
-    let out = stdout();
-    let mode = if out.is_terminal() { LiveMode::Overwrite } else { LiveMode::Lines };
-    let live = Live::new(mode, style());
-    let show = |sum: &Progress| {
+/// The live line on a terminal; `elsewhere` where that is none.
+fn line(elsewhere: LiveMode) -> Show {
+    let mode = if stdout().is_terminal() { LiveMode::Overwrite } else { elsewhere };
+    let line = LiveLine(Live::new(mode, style()));
+    Box::new(move |sum| line.show(sum))
+}
+
+/// The live line; erased when the client is gone.
+struct LiveLine(Live);
+
+impl LiveLine {
+    fn show(&self, sum: &Progress) {
         let line =
-            live.update(sum.elapsed, sum.length, &sum.interval, sum.outstanding, &sum.totals);
-        let mut out = out.lock();
+            self.0.update(sum.elapsed, sum.length, &sum.interval, sum.outstanding, &sum.totals);
+        let mut out = stdout().lock();
         let _ = out.write_all(line.as_bytes());
         let _ = out.flush();
-    };
-    each_second(shards, show, || ());
-    print!("{}", live.end());
+    }
 }
 
-/// Shows the dashboard until the client is gone; the terminal is as before then.
-pub(crate) fn show_dashboard(shards: &[Shown], watched: &Watched) {
-    let screen = match Screen::take() {
-        Ok(screen) => std::cell::RefCell::new(screen),
-        Err(error) => {
-            log::warn!("no dashboard: {error}");
-            return show_line(shards);
-        }
-    };
-    let mut dashboard = Dashboard::new(&watched.title);
-    let mut before = (watched.counters)();
-    let _ = screen.borrow_mut().show(&dashboard);
-    let show = |sum: &Progress| {
-        let now = (watched.counters)();
+impl Drop for LiveLine {
+    fn drop(&mut self) {
+        print!("{}", self.0.end());
+    }
+}
+
+/// The dashboard on the terminal, which is as before when this is dropped.
+struct Shown {
+    dashboard: Dashboard,
+    watched: Watched,
+    before: Vec<ShardCounters>,
+    // In this order: nobody reads keys of a terminal that was given back.
+    keyboard: Keyboard,
+    screen: Screen,
+}
+
+impl Shown {
+    fn new(watched: Watched) -> std::io::Result<Self> {
+        let mut screen = Screen::take()?;
+        let dashboard = Dashboard::new(&watched.title);
+        screen.show(&dashboard)?;
+        let keyboard = Keyboard::watch(Arc::clone(&watched.stop));
+        let before = (watched.counters)();
+        Ok(Self { dashboard, watched, before, keyboard, screen })
+    }
+
+    fn update(&mut self, sum: &Progress) {
+        let now = (self.watched.counters)();
         let resent = |shards: &[ShardCounters]| {
             shards.iter().map(|shard| shard.metrics.bytes_resent).sum::<u64>()
         };
-        let cores = before.iter().zip(&now).zip(&watched.cpus);
-        dashboard.push(Moment {
+        let cores = self.before.iter().zip(&now).zip(&self.watched.cpus);
+        self.dashboard.push(Moment {
             elapsed: sum.elapsed,
             length: sum.length,
             interval: &sum.interval,
@@ -137,22 +133,56 @@ pub(crate) fn show_dashboard(shards: &[Shown], watched: &Watched) {
                     (format!("CPU {cpu}"), busy_share(&before.stats, &now.stats))
                 })
                 .collect(),
-            resent_bytes: resent(&now).saturating_sub(resent(&before)),
+            resent_bytes: resent(&now).saturating_sub(resent(&self.before)),
         });
-        before = now;
-        let _ = screen.borrow_mut().show(&dashboard);
-    };
-    let meanwhile = || {
-        if screen.borrow().wants_end(Duration::ZERO).unwrap_or(false) {
-            watched.stop.store(true, Ordering::Relaxed);
+        self.before = now;
+        if !self.keyboard.is_ended() {
+            let _ = self.screen.show(&self.dashboard);
         }
-    };
-    each_second(shards, show, meanwhile);
+    }
 }
 
-/// The share of the turns of the loop, between two moments, in which there was something to do.
+/// Waits for the keys that end a run, on a thread of its own.
+struct Keyboard {
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keyboard {
+    /// Sets `stop` when the user wants the run to end.
+    fn watch(stop: Arc<AtomicBool>) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&end);
+        let thread = std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                match wants_end(TICK) {
+                    Ok(true) => stop.store(true, Ordering::Relaxed),
+                    Ok(false) => {}
+                    // Nothing comes from there any more.
+                    Err(_) => return,
+                }
+            }
+        });
+        Self { end, thread: Some(thread) }
+    }
+
+    fn is_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The share of the time between two moments in which there was something to do.
 fn busy_share(before: &ShardStats, now: &ShardStats) -> f64 {
-    let busy = now.busy_turns.saturating_sub(before.busy_turns);
-    let idle = now.idle_turns.saturating_sub(before.idle_turns);
+    let busy = now.busy_ns.saturating_sub(before.busy_ns);
+    let idle = now.idle_ns.saturating_sub(before.idle_ns);
     busy as f64 / (busy + idle).max(1) as f64
 }

@@ -9,6 +9,7 @@ mod observe;
 mod ping;
 mod report;
 mod server;
+mod task;
 
 use std::error::Error;
 use std::fs::OpenOptions;
@@ -25,7 +26,7 @@ use homa::node::{NodeConfig, NodeError, TraceConfig};
 use homa::time::Nanos;
 use homa::transport;
 
-use args::{Cli, Command, MachineArgs, NodeArgs};
+use args::{BaselineArgs, BaselineOver, Cli, Command, MachineArgs, NodeArgs};
 
 /// Exit code for wrong arguments.
 const USAGE: u8 = 2;
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
         Command::Client(args) => client::run(&args),
         Command::Ping(args) => return ping::run(&args),
         Command::Local(args) => local::run(&args),
+        Command::Baseline(BaselineArgs { out, samples, over }) => match over {
+            BaselineOver::Local(args) => local::run_baseline(&args, &out, samples),
+            BaselineOver::Client(args) => client::run_baseline(&args, &out, samples),
+        },
         Command::Bench(args) => bench::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Compare(args) => report::compare(&args),

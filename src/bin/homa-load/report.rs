@@ -9,7 +9,7 @@ use homa::load::report::{
 };
 
 use crate::args::{CompareArgs, OutArgs, ReportArgs};
-use crate::{WrongArguments, check_writable, style};
+use crate::{WrongArguments, check_writable, live, style};
 
 /// Draws what lies in a directory.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Box<dyn Error>> {
@@ -39,6 +39,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
 /// Sees to it that the report of a run can be written, before the run.
 pub(crate) fn check(out: &OutArgs) -> Result<(), Box<dyn Error>> {
     check_writable(out.json.as_deref())?;
+    live::check(out)?;
     match &out.report {
         Some(folder) => Ok(check_folder(folder).map_err(wrong)?),
         None => Ok(()),

@@ -22,12 +22,20 @@ const NAMES: [(&str, &str); 13] = [
     ("idle_turns", "homa_loop_idle_turns"),
 ];
 
-/// The name of a counter in Prometheus and what kind it is. `part` counts it: `loop`, `transport`.
-fn name(part: &str, counter: &str) -> (Kind, String) {
+/// The name of a counter in Prometheus, what kind it is, and its unit there in units of ours. `part`
+/// counts it: `loop`, `transport`. Times are in seconds there.
+fn name(part: &str, counter: &str) -> (Kind, String, f64) {
+    let seconds = counter.replace("_ns", "_seconds");
+    let unit = if seconds == counter { 1.0 } else { 1e-9 };
+    let counter = seconds.as_str();
     let own = NAMES.iter().find(|known| known.0 == counter);
     let name = own.map_or_else(|| format!("homa_{part}_{counter}"), |known| known.1.to_owned());
     // The longest of something does not add up.
-    if counter.ends_with("_max") { (Kind::Gauge, name) } else { (Kind::Counter, name + "_total") }
+    if counter.ends_with("_max") {
+        (Kind::Gauge, name, unit)
+    } else {
+        (Kind::Counter, name + "_total", unit)
+    }
 }
 
 /// All counters of the shards, each with the number of its shard.
@@ -42,8 +50,9 @@ pub fn exposition(shards: &[ShardCounters]) -> Exposition {
         let stats = shard.stats.iter().map(|counter| ("loop", counter));
         let single = shard.metrics.iter().map(|counter| ("transport", counter));
         for ((part, (counter, value)), text) in stats.chain(single).zip(texts) {
-            let (kind, name) = name(part, counter);
-            metrics.add(kind, &name, text, &labels, value as f64);
+            let (kind, name, unit) = name(part, counter);
+            let text = text.replace("in nanoseconds", "in seconds");
+            metrics.add(kind, &name, &text, &labels, value as f64 * unit);
         }
         add_by_type(&mut metrics, &number, &shard.metrics);
         let held = &shard.occupancy;
@@ -122,7 +131,12 @@ mod tests {
 
     fn shard(done: u64) -> ShardCounters {
         ShardCounters {
-            stats: ShardStats { rx_packets: 2 * done, stall_ns_max: 5, ..ShardStats::default() },
+            stats: ShardStats {
+                rx_packets: 2 * done,
+                busy_ns: 3_000_000_000,
+                stall_ns_max: 5,
+                ..ShardStats::default()
+            },
             metrics: Metrics {
                 client_done: done,
                 sent: [done, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -141,7 +155,8 @@ mod tests {
             "homa_rpcs_completed_total{shard=\"0\"} 10",
             "homa_rpcs_completed_total{shard=\"1\"} 20",
             "homa_received_packets_total{shard=\"1\"} 40",
-            "# TYPE homa_loop_stall_ns_max gauge",
+            "# TYPE homa_loop_stall_seconds_max gauge",
+            "homa_loop_busy_seconds_total{shard=\"1\"} 3",
             "homa_packets_by_type_total{shard=\"0\",direction=\"sent\",type=\"DATA\"} 10",
             "homa_client_rpcs{shard=\"0\"} 3",
             "homa_sent_payload_bytes_total{shard=\"0\",priority=\"7\"} 0",
