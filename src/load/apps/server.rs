@@ -82,7 +82,7 @@ pub struct ServerCounts {
     pub requests: u64,
     /// Their bytes.
     pub request_bytes: u64,
-    /// Bytes of responses, where they are counted.
+    /// Bytes of the responses that the transport took.
     #[serde(default)]
     pub response_bytes: u64,
     /// Requests with wrong bytes.
@@ -99,6 +99,7 @@ impl ServerCounts {
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
         self.corrupted += other.corrupted;
         self.refused += other.refused;
         self.hurried += other.hurried;
@@ -199,9 +200,10 @@ impl ServerApp {
     fn respond(&mut self, cx: &mut Cx<'_>, responder: Responder, bytes: u32) {
         let pattern = self.config.verify.then(|| Pattern::new(responder.id.0, Direction::Response));
         match message(cx, bytes, pattern) {
-            Ok(response) => {
-                self.counts.refused += u64::from(responder.reply(cx, response).is_err());
-            }
+            Ok(response) => match responder.reply(cx, response) {
+                Ok(()) => self.counts.response_bytes += u64::from(bytes),
+                Err(_) => self.counts.refused += 1,
+            },
             // All buffers are under way: some will be back soon.
             Err(_) if self.waiting.len() < WAITING_MAX => {
                 self.waiting.push_back((responder, bytes))
