@@ -123,3 +123,65 @@ fn errors_can_be_json() {
     assert_eq!(line["level"], "ERROR");
     assert!(line["message"].as_str().expect("text").contains("/no/such/folder"));
 }
+
+/// Runs `homa-sim` with the words of `command`.
+fn sim(command: &str) -> Ended {
+    let program = env!("CARGO_BIN_EXE_homa-sim").to_owned();
+    let words = command.split(' ').map(str::to_owned);
+    run(command, &std::iter::once(program).chain(words).collect::<Vec<_>>())
+}
+
+/// Four simulated hosts at one switch.
+const SMALL: &str = "--set network.racks=1 --set network.spines=0 --set network.hosts_per_rack=4";
+
+#[test]
+fn a_simulated_cluster_goes_through_the_same_report() {
+    let _turn = one_at_a_time();
+    let scratch = Scratch::new();
+    let folder = scratch.path("runs");
+    let real = format!(
+        "local --no-huge --idle sleep --workload w2 --warm-up 10ms --count 20000 {TIMEOUT_OPTION} \
+         --report {folder} --name real"
+    );
+    homa(&real).expect_code(0);
+    let simulated = format!(
+        "run --workload w2 --cut 1MB --gbps 2 --pattern incast:3 --response echo --headers linux \
+         --time 5ms {SMALL} --report {folder} --name sim"
+    );
+    let ended = sim(&simulated);
+    ended.expect_code(0);
+    assert!(ended.stdout.contains("4 simulated hosts"), "{}", ended.stdout);
+    let folder = Path::new(&folder);
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
+    let report = Report::from_json(&read("sim.json")).expect("a report");
+    assert!(report.totals.sent > 1_000 && report.totals.completed == report.totals.sent);
+    assert_eq!(report.config.parameters["pattern"], "incast:3");
+    let page = read("report.html");
+    // The same workload and classes: one chart for both.
+    assert_eq!(page.matches("aria-label=\"RPC time by size, median\"").count(), 1);
+    let compared = homa(&format!("compare {0}/real.json {0}/sim.json", folder.display()));
+    assert!(matches!(compared.status.code(), Some(0 | 1)), "{}", compared.stderr);
+    assert!(compared.stdout.contains("different loads"), "{}", compared.stdout);
+}
+
+#[test]
+fn homa_sim_describes_itself_and_names_what_is_wrong() {
+    sim("completions zsh").expect_code(0);
+    let page = sim("man run");
+    page.expect_code(0);
+    assert!(page.stdout.contains(".TH homa-sim-run 1"), "{}", page.stdout);
+    for (command, part) in [
+        ("run --gbps 1 --load 0.5", "--load"),
+        ("run --pattern star", "unknown pattern 'star'"),
+        ("run --response loud", "response 'loud'"),
+        ("run --gbps 0", "above 0"),
+        ("run --name x", "--report"),
+    ] {
+        let ended = sim(command);
+        ended.expect_code(2);
+        assert!(ended.stderr.contains(part), "{command}: {}", ended.stderr);
+    }
+    let wide = sim(&format!("run --workload w2 --pattern incast:9 --time 1us {SMALL}"));
+    wide.expect_code(2);
+    assert!(wide.stderr.contains("4 hosts, and the pattern needs 10"), "{}", wide.stderr);
+}

@@ -122,6 +122,17 @@ pub struct Machine {
     pub kernel: String,
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cpu = if self.cpu.is_empty() { "unknown processor" } else { &self.cpu };
+        match self.kernel.as_str() {
+            // Nothing runs on it: it is simulated.
+            "" => f.write_str(cpu),
+            kernel => write!(f, "{cpu}, {} cores, Linux {kernel}", self.cores),
+        }
+    }
+}
+
 impl Machine {
     /// Asks Linux; what it does not tell is empty.
     pub fn detect() -> Self {

@@ -53,7 +53,8 @@ fn groups(runs: &[NamedReport]) -> Vec<Group<'_>> {
 }
 
 fn summary(runs: &[NamedReport]) -> String {
-    let machines: Vec<String> = distinct(runs.iter().map(|run| machine(&run.report))).collect();
+    let machines: Vec<String> =
+        distinct(runs.iter().map(|run| run.report.machine.to_string())).collect();
     let on = match &machines[..] {
         [one] => format!("on {one}"),
         several => format!("on {} kinds of machines", several.len()),
@@ -64,15 +65,6 @@ fn summary(runs: &[NamedReport]) -> String {
             format!("{}, {}, {on}.", config.workload, config.load)
         }
         _ => format!("{} runs {on}. Times count from when an RPC was due.", runs.len()),
-    }
-}
-
-fn machine(report: &Report) -> String {
-    let machine = &report.machine;
-    let cpu = if machine.cpu.is_empty() { "an unknown processor" } else { &machine.cpu };
-    match machine.kernel.as_str() {
-        "" => cpu.to_owned(),
-        kernel => format!("{cpu}, {} cores, Linux {kernel}", machine.cores),
     }
 }
 
@@ -397,7 +389,7 @@ fn settings(report: &Report) -> BTreeMap<String, String> {
     set("warm-up", show_ns(config.warm_up_ns as f64));
     set("shards", config.shards.to_string());
     set("seed", config.seed.to_string());
-    set("machine", machine(report));
+    set("machine", report.machine.to_string());
     set("slowdown", report.slowdown_definition.clone());
     settings
 }

@@ -46,9 +46,7 @@ impl Report {
         for (name, value) in &config.parameters {
             text += &field(style, name, value);
         }
-        let machine = &self.machine;
-        let machine = format!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
-        text + &field(style, "machine", &machine)
+        text + &field(style, "machine", &self.machine.to_string())
     }
 
     fn totals_text(&self, style: Style) -> String {

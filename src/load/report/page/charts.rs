@@ -14,6 +14,10 @@ pub(super) struct Group<'a> {
 /// Points of a line at most: of a distribution, over time.
 const POINTS: usize = 240;
 const TIME_POINTS: usize = 80;
+/// Slowdowns all above this are drawn without the way from 1.
+const FAR: f64 = 20.0;
+/// How the line of an idle system looks.
+const IDLE_STYLE: usize = 3;
 /// The last of the windows may be short of completions; fewer than these are no line over time.
 const WINDOWS_MIN: usize = 3;
 
@@ -64,9 +68,17 @@ impl Group<'_> {
         }
         for (what, q) in [("median", 0.5), ("99th percentile", 0.99)] {
             let value = |row: &SizeReport, class: usize| slowdown(row, q, best.get(class).copied());
-            let series = self.series(|report| size_points(report, value));
+            let mut series = self.series(|report| size_points(report, value));
             let (low, high) = span(&series, |point| point.1).unwrap_or((1.0, 2.0));
-            let y = Axis::log("slowdown", low.min(1.0), high.max(2.0));
+            let low = if low > FAR && !is_baseline(first) { low } else { low.min(1.0) };
+            if best.is_empty() && is_baseline(first) {
+                series.push(Series::reference(
+                    "idle: 1",
+                    IDLE_STYLE,
+                    vec![(0.0, 1.0), (100.0, 1.0)],
+                ));
+            }
+            let y = log_axis("slowdown", low, high.max(2.0));
             section.charts.push(self.size_chart(format!("Slowdown by size, {what}"), y, series));
         }
         section
@@ -266,6 +278,11 @@ impl Group<'_> {
     }
 }
 
+/// Whether slowdown is relative to measured times of an idle system.
+fn is_baseline(report: &Report) -> bool {
+    report.slowdown_definitions.first().is_some_and(|found| found.name.starts_with("idle"))
+}
+
 /// A time that was not measured is none.
 fn gap_if_zero(ns: u64) -> f64 {
     if ns == 0 { f64::NAN } else { ns as f64 }
@@ -345,13 +362,39 @@ fn span(series: &[Series], pick: impl Fn(&(f64, f64)) -> f64) -> Option<(f64, f6
 /// A logarithmic axis for times in ns.
 fn time_axis(label: &str, series: &[Series], pick: impl Fn(&(f64, f64)) -> f64) -> Axis {
     let (low, high) = span(series, pick).unwrap_or((1e3, 1e6));
-    let mut axis = Axis::log(label, low.max(1.0), high.max(low * 1.01));
-    // Three ticks a decade are too many for several decades.
-    if axis.range.1 / axis.range.0 > 1e3 {
-        axis.ticks.retain(|tick| (tick.0.log10() - tick.0.log10().round()).abs() < 1e-6);
-    }
+    let mut axis = log_axis(label, low.max(1.0), high.max(low * 1.01));
     axis.ticks.iter_mut().for_each(|tick| tick.1 = tick_time(tick.0));
     axis
+}
+
+/// A logarithmic axis with neither too many ticks nor too few.
+fn log_axis(label: &str, low: f64, high: f64) -> Axis {
+    const FINE: [f64; 10] = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+    let axis = Axis::log(label, low, high);
+    let (from, to) = axis.range;
+    let every = |steps: &[f64]| -> Vec<(f64, String)> {
+        let decades = from.log10().floor() as i32..=to.log10().ceil() as i32;
+        let all =
+            decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
+        all.filter(|tick| (from * 0.999..=to * 1.001).contains(tick))
+            .map(|tick| (tick, tick_number(tick)))
+            .collect()
+    };
+    match to / from {
+        // Three ticks a decade are too many for several decades.
+        ratio if ratio > 1e3 => axis.with_ticks(every(&[1.0])),
+        ratio if ratio <= 10.0 => axis.with_ticks(every(&FINE)),
+        _ => axis,
+    }
+}
+
+/// A round number.
+fn tick_number(value: f64) -> String {
+    match value {
+        v if v >= 1e6 => format!("{}M", (v / 1e5).round() / 10.0),
+        v if v >= 1e4 => format!("{}k", (v / 1e2).round() / 10.0),
+        v => format!("{}", (v * 1e3).round() / 1e3),
+    }
 }
 
 fn tick_time(ns: f64) -> String {
@@ -427,6 +470,15 @@ mod tests {
             ["100 %", "10 %", "1 %", "0.01 %"]
         );
         assert_eq!([500.0, 2_000.0, 5e7, 2e9].map(tick_time), ["500 ns", "2 us", "50 ms", "2 s"]);
+    }
+
+    #[test]
+    fn ticks_are_neither_many_nor_few() {
+        let labels = |low, high| log_axis("", low, high).ticks.len();
+        assert_eq!(labels(11.0, 15.0), 3, "10, 15, 20");
+        assert_eq!(labels(1.0, 50.0), 6);
+        assert_eq!(labels(1.0, 80_000.0), 6, "powers of ten");
+        assert_eq!(log_axis("", 1.0, 80_000.0).ticks[5].1, "100k");
     }
 
     #[test]
