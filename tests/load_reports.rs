@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use homa::load::report::Report;
 use support::process::{Ended, homa_load, run};
@@ -184,4 +186,66 @@ fn homa_sim_describes_itself_and_names_what_is_wrong() {
     let wide = sim(&format!("run --workload w2 --pattern incast:9 --time 1us {SMALL}"));
     wide.expect_code(2);
     assert!(wide.stderr.contains("4 hosts, and the pattern needs 10"), "{}", wide.stderr);
+}
+
+/// Enters and leaves the screen that programs draw on.
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
+/// Runs `homa-load` on a terminal, types `keys` once the dashboard shows numbers, and gives the exit code
+/// and what the terminal got.
+fn on_a_terminal(keys: &str) -> (Option<i32>, String) {
+    let program = homa_load(["local --no-huge --idle sleep --workload 100 --duration 10m"]);
+    let command = format!("stty cols 100 rows 40; {} {TIMEOUT_OPTION}", program.join(" "));
+    // script(1) makes the terminal; all ends with the thread of the test.
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--", "script", "-qefc", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("setpriv and script run: install util-linux");
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut stdout = child.stdout.take().expect("piped");
+    let (mut said, mut buffer, mut is_typed) = (Vec::new(), [0; 4096], false);
+    loop {
+        let length = stdout.read(&mut buffer).expect("its output");
+        if length == 0 {
+            break;
+        }
+        said.extend_from_slice(&buffer[..length]);
+        if !is_typed && String::from_utf8_lossy(&said).contains("RPC/s") {
+            stdin.write_all(keys.as_bytes()).and_then(|()| stdin.flush()).expect("it reads");
+            is_typed = true;
+        }
+    }
+    let status = child.wait().expect("it ends");
+    (status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn the_dashboard_gives_the_terminal_back() {
+    let _turn = one_at_a_time();
+    for keys in ["q", "\u{3}"] {
+        let (code, said) = on_a_terminal(keys);
+        assert_eq!(code, Some(0), "{said}");
+        let (before, after) = said.rsplit_once(LEAVE).expect("it leaves the screen");
+        assert!(before.contains(ENTER), "{before}");
+        assert!(after.contains("latency by size"), "the report stands below: {after}");
+    }
+}
+
+#[test]
+fn a_dashboard_without_a_terminal_is_refused() {
+    let ended = homa("local --live dashboard");
+    ended.expect_code(2);
+    assert!(ended.one_line_of_stderr().contains("--live line"), "{}", ended.stderr);
+    let lines = homa(&format!(
+        "local --no-huge --idle sleep --workload 100 --warm-up 10ms --duration 3s --live line {TIMEOUT_OPTION}"
+    ));
+    lines.expect_code(0);
+    assert!(
+        lines.stdout.contains("s ") && lines.stdout.contains("outstanding 8"),
+        "{}",
+        lines.stdout
+    );
 }
