@@ -12,7 +12,8 @@
 //!
 //! Histograms are lists of `[value, count]` of the buckets that are not empty, where `value` is the
 //! longest time that falls into the bucket. Buckets are less than 0.1 % wide; recording each value
-//! again, count times, in an HDR histogram of three digits from 1 ns up gives the histogram back.
+//! again, count times, in an HDR histogram of three digits from 1 ns up gives the histogram back. So
+//! reports of several senders of one run can be added up: [`Report::merge`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,10 +22,24 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::generator::{End, Failure, GeneratorConfig, Totals};
-use super::recorder::{LatencyHistogram, Recorder, Window};
+use super::recorder::{ClassRecord, LatencyHistogram, Recorder, Window};
 use super::workload::Cut;
 
+mod compare;
+mod csv;
+mod distribution;
+mod merge;
+mod page;
+mod runs;
+mod side;
 mod text;
+
+pub use compare::{CompareOptions, Comparison, Difference, Verdict};
+pub use csv::{sizes_csv, windows_csv};
+pub use distribution::Distribution;
+pub use page::page;
+pub use runs::{NamedReport, Runs, RunsError, check_folder, check_name, write_folder};
+pub use side::{CoreReport, SideReport};
 
 /// Name and version of the JSON schema.
 pub const SCHEMA: &str = "homa-load/1";
@@ -107,6 +122,17 @@ pub struct Machine {
     pub kernel: String,
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cpu = if self.cpu.is_empty() { "unknown processor" } else { &self.cpu };
+        match self.kernel.as_str() {
+            // Nothing runs on it: it is simulated.
+            "" => f.write_str(cpu),
+            kernel => write!(f, "{cpu}, {} cores, Linux {kernel}", self.cores),
+        }
+    }
+}
+
 impl Machine {
     /// Asks Linux; what it does not tell is empty.
     pub fn detect() -> Self {
@@ -148,6 +174,12 @@ pub struct TotalsReport {
     pub stale: u64,
     /// The longest time from due to sent.
     pub lag_ns_max: u64,
+    /// Due before the measured time ended and not over then.
+    #[serde(default)]
+    pub backlog: u64,
+    /// The most RPCs outstanding at a time; of several senders, the sum of theirs.
+    #[serde(default)]
+    pub outstanding_peak: u64,
     /// Length of the measured time.
     pub measured_ns: u64,
 }
@@ -167,6 +199,8 @@ impl From<&Totals> for TotalsReport {
             refused: totals.refused,
             stale: totals.stale,
             lag_ns_max: totals.lag_max.0,
+            backlog: totals.backlog,
+            outstanding_peak: totals.outstanding_peak,
             measured_ns: totals.measured().0,
         }
     }
@@ -229,6 +263,39 @@ impl From<&LatencyHistogram> for Percentiles {
     }
 }
 
+/// A definition of slowdown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowdownDefinition {
+    /// Its short name: `idle`, `idle-min`, `cperf`, `paper` or `least`.
+    pub name: String,
+    /// What is divided by what.
+    pub text: String,
+}
+
+/// Slowdowns of a size class by one definition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlowdownReport {
+    /// Median; absent without RPCs.
+    pub p50: Option<f64>,
+    /// 99th percentile; absent without RPCs.
+    pub p99: Option<f64>,
+    /// 99.9th percentile; absent without RPCs.
+    pub p99_9: Option<f64>,
+    /// In thousandths, less than 1 % wide; empty for `least`, which the latencies give.
+    pub histogram: Vec<(u64, u64)>,
+}
+
+impl SlowdownReport {
+    fn new(class: &ClassRecord, definition: usize) -> Self {
+        Self {
+            p50: class.slowdown_by(definition, 0.5),
+            p99: class.slowdown_by(definition, 0.99),
+            p99_9: class.slowdown_by(definition, 0.999),
+            histogram: class.slowdowns(definition).map(buckets).unwrap_or_default(),
+        }
+    }
+}
+
 /// A size class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SizeReport {
@@ -244,6 +311,9 @@ pub struct SizeReport {
     pub slowdown_p99: Option<f64>,
     /// Latency in full.
     pub histogram: Vec<(u64, u64)>,
+    /// Slowdown by each of [`Report::slowdown_definitions`], the first of which is the one above.
+    #[serde(default)]
+    pub slowdowns: Vec<SlowdownReport>,
 }
 
 /// The windows of the measured time.
@@ -254,14 +324,32 @@ pub struct WindowsReport {
     /// Of each: thousands of RPCs completed per second, and their median latency in ns (0 when none
     /// completed).
     pub krps_and_median_ns: Vec<(f64, u64)>,
+    /// Of each: the 99th percentile of their latency in ns.
+    #[serde(default)]
+    pub p99_ns: Vec<u64>,
+    /// Of each: payload of the requests and of the responses completed, bits per second.
+    #[serde(default)]
+    pub request_and_response_bps: Vec<(f64, f64)>,
+    /// Of each: RPCs outstanding at its end; empty if nobody counted them.
+    #[serde(default)]
+    pub outstanding: Vec<u32>,
 }
 
 impl WindowsReport {
     fn new(window_ns: u64, windows: &[Window]) -> Self {
         let krps = |completed: u64| completed as f64 * 1e6 / window_ns as f64;
+        let bps = |bytes: u64| bytes as f64 * 8e9 / window_ns as f64;
+        let counted = windows.iter().any(|window| window.outstanding > 0);
+        let counts = windows.iter().map(|window| window.outstanding);
         Self {
             window_ns,
             krps_and_median_ns: windows.iter().map(|w| (krps(w.completed), w.median_ns)).collect(),
+            p99_ns: windows.iter().map(|window| window.p99_ns).collect(),
+            request_and_response_bps: windows
+                .iter()
+                .map(|window| (bps(window.request_bytes), bps(window.response_bytes)))
+                .collect(),
+            outstanding: counts.filter(|_| counted).collect(),
         }
     }
 }
@@ -283,14 +371,26 @@ pub struct Report {
     pub latency: Percentiles,
     /// From the real send.
     pub service: Percentiles,
+    /// From the planned time to the real send.
+    #[serde(default)]
+    pub lag: Percentiles,
     /// What slowdown is relative to.
     pub slowdown_definition: String,
+    /// All definitions of slowdown that were recorded, the one above first.
+    #[serde(default)]
+    pub slowdown_definitions: Vec<SlowdownDefinition>,
     /// Latency and slowdown by size of the request.
     pub by_size: Vec<SizeReport>,
     /// Rate and median over time.
     pub windows: WindowsReport,
     /// `service` in full; `latency` in full is the sum of those of `by_size`.
     pub service_histogram: Vec<(u64, u64)>,
+    /// `lag` in full.
+    #[serde(default)]
+    pub lag_histogram: Vec<(u64, u64)>,
+    /// What it cost, by side: `client`, and `server` if that is known.
+    #[serde(default)]
+    pub sides: Vec<SideReport>,
     /// Counters of the transport and the port, by name.
     pub counters: BTreeMap<String, u64>,
 }
@@ -303,6 +403,8 @@ pub enum ReportError {
     Json(serde_json::Error),
     /// Of another version, whose name this is.
     Schema(String),
+    /// Reports that are not parts of one run: what differs, and how.
+    Unlike(String),
 }
 
 impl fmt::Display for ReportError {
@@ -314,6 +416,7 @@ impl fmt::Display for ReportError {
                 "a report of schema \"{schema}\", this program reads \"{SCHEMA}\"; use the version \
                  that wrote it"
             ),
+            Self::Unlike(how) => write!(f, "not reports of one run: {how}"),
         }
     }
 }
@@ -330,6 +433,7 @@ impl Report {
         counters: BTreeMap<String, u64>,
     ) -> Self {
         let sizes = &recorder.config().classes;
+        let definitions = recorder.config().best_cases().count();
         let by_size = recorder.classes().iter().enumerate().map(|(index, class)| {
             let (min_bytes, max_bytes) = sizes.range(index);
             SizeReport {
@@ -339,6 +443,7 @@ impl Report {
                 slowdown_p50: class.slowdown_at(0.5),
                 slowdown_p99: class.slowdown_at(0.99),
                 histogram: buckets(&class.latency),
+                slowdowns: (0..definitions).map(|i| SlowdownReport::new(class, i)).collect(),
             }
         });
         Self {
@@ -349,10 +454,21 @@ impl Report {
             rates: RatesReport::from(totals),
             latency: Percentiles::from(&recorder.latency()),
             service: Percentiles::from(recorder.service()),
+            lag: Percentiles::from(recorder.lag()),
             slowdown_definition: recorder.config().best_case.to_string(),
+            slowdown_definitions: recorder
+                .config()
+                .best_cases()
+                .map(|best| SlowdownDefinition {
+                    name: best.name().to_owned(),
+                    text: best.to_string(),
+                })
+                .collect(),
             by_size: by_size.collect(),
             windows: WindowsReport::new(recorder.config().window.0.max(1), recorder.windows()),
             service_histogram: buckets(recorder.service()),
+            lag_histogram: buckets(recorder.lag()),
+            sides: Vec::new(),
             counters,
         }
     }
@@ -388,4 +504,4 @@ fn buckets(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,79 +1,168 @@
 //! `homa-load client`.
 
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use homa::load::apps::{
-    ClientApp, ClientConfig, ClientResult, ClientWatch, MessageFormat, Progress, client_links,
-};
+use homa::load::apps::{ClientResult, MessageFormat, Progress, ResponseKind, run_loads};
 use homa::load::arrival::Load;
-use homa::load::classes::SizeClasses;
 use homa::load::cp_node::{Lines, Second};
-use homa::load::generator::{End, GeneratorConfig};
-use homa::load::live::{Live, LiveMode};
-use homa::load::quantity::Rate;
-use homa::load::recorder::RecorderConfig;
-use homa::load::report::{Machine, Report, RunConfig, TotalsReport};
-use homa::load::slowdown::BestCase;
-use homa::node::{Node, stop_on_signals};
+use homa::load::pattern::Rank;
+use homa::load::report::{Machine, Report, SideReport, TotalsReport};
+use homa::load::response::ServiceTime;
+use homa::node::Node;
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
-use crate::args::{ClientArgs, LoadArgs, OutputFormat, Transport};
+use crate::args::{ClientArgs, LoadArgs, OutputFormat, Server, Transport, port_groups};
+use crate::live::{self, Watched};
+use crate::observe::Observers;
 use crate::server::counters;
-use crate::{check_writable, kernel, node_config, style};
-
-/// How long to wait for responses after the last request, beyond the time in which an RPC ends one way
-/// or the other.
-const DRAIN: Nanos = Nanos::from_ms(400);
-/// 5 ms windows are kept for runs of unknown length as well, up to this length.
-const WINDOWS_FOR: Nanos = Nanos::from_secs(60);
-
-/// How long the live line waits for the numbers of a shard.
-const LATE: Duration = Duration::from_millis(200);
-
-/// What of a shard the live line needs.
-pub(crate) struct Shown {
-    progress: Receiver<Box<Progress>>,
-    give_back: SyncSender<Box<Progress>>,
-}
-
-impl From<ClientWatch> for Shown {
-    fn from(watch: ClientWatch) -> Self {
-        Self { progress: watch.progress, give_back: watch.give_back }
-    }
-}
+use crate::task::{
+    Done, Task, best_cases, client_config, dry_run, finish_baseline, finish_find_max, run_config,
+};
+use crate::{WrongArguments, check_writable, kernel, node_config, report, style, wrong_arguments};
 
 pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
+    report::check(&args.load.out)?;
     if let Transport::Kernel(transport) = args.kernel.transport {
         return kernel::ask(args, transport);
     }
-    kernel::refuse_socket_options(&args.kernel.sockets, Some(&args.connections))?;
-    let servers = args.servers.iter().map(|server| server.of_homa()).collect::<Result<_, _>>()?;
-    let title = format!("homa-load client: {} server(s)", args.servers.len());
-    check_writable(args.load.json.as_deref())?;
+    let target = target(args)?;
+    if args.load.dry_run {
+        return dry_run(&args.load, &target, ServiceTime::None);
+    }
+    if target.servers.is_empty() {
+        println!(
+            "{}: this host only answers in this pattern, and has nothing to send",
+            target.title
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_silent = target.dialect.lines.is_some();
+    let done = on_node(args, &target, Task::of(&args.load))?;
+    match done {
+        Done::Report(report) => finish(&args.load, *report, is_silent, |_| ()),
+        Done::FindMax(result) => finish_find_max(&args.load, &result),
+        Done::Baseline(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// `homa-load baseline client`.
+pub(crate) fn run_baseline(
+    args: &ClientArgs,
+    out: &Path,
+    samples: u64,
+) -> Result<ExitCode, Box<dyn Error>> {
+    check_writable(Some(out))?;
+    match on_node(args, &target(args)?, Task::Baseline(samples))? {
+        Done::Baseline(baseline) => finish_baseline(out, &baseline),
+        Done::Report(_) | Done::FindMax(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Does `task` on a node of its own.
+fn on_node(args: &ClientArgs, target: &Target, task: Task) -> Result<Done, Box<dyn Error>> {
     let config = node_config(&args.node)?;
-    let (timeout, port) = (args.node.machine.timeout, config.device.to_string());
+    let observers = Observers::new(&args.node.machine)?;
     let mut node = Node::start(&config)?;
-    let dialect = Dialect { messages: args.protocol, lines: lines(args) };
-    let is_silent = dialect.lines.is_some();
-    let outcome = load(&mut node, &args.load, timeout, servers, &dialect, &title, &port)?;
+    let observed = observers.watch(&node)?;
+    let done = task.run(&mut node, &args.load, target);
+    drop(observed);
     let closed = node.close();
-    let code = finish(&args.load, outcome, is_silent, |_| ())?;
+    let done = done?;
     closed?;
-    Ok(code)
+    Ok(done)
+}
+
+fn target(args: &ClientArgs) -> Result<Target, WrongArguments> {
+    kernel::refuse_sockets(&args.kernel, &args.connections)?;
+    best_cases(&args.load, args.node.machine.link_gbps).map_err(wrong_arguments)?;
+    let servers = servers(args)?;
+    let mut parameters = BTreeMap::new();
+    if let Some(pattern) = args.pattern {
+        parameters.insert("pattern".to_owned(), pattern.to_string());
+    }
+    if args.ports > 1 {
+        parameters.insert("ports".to_owned(), format!("{} groups", args.ports));
+    }
+    Ok(Target {
+        title: format!("homa-load client: {} server(s)", servers.len() / usize::from(args.ports)),
+        servers,
+        port: args.node.device.as_ref().map(ToString::to_string).unwrap_or_default(),
+        timeout: args.node.machine.timeout,
+        mtu: args.node.machine.mtu,
+        link_gbps: args.node.machine.link_gbps,
+        parameters,
+        dialect: Dialect { messages: args.protocol, lines: lines(args) },
+    })
+}
+
+/// The servers that this host sends to: those that its pattern says.
+pub(crate) fn chosen(args: &ClientArgs) -> Result<Vec<Server>, WrongArguments> {
+    let (Some(pattern), Some(Rank { rank, hosts })) = (args.pattern, args.rank) else {
+        return Ok(args.servers.clone());
+    };
+    if hosts as usize != args.servers.len() {
+        let count = args.servers.len();
+        let text = format!(
+            "--rank {rank}/{hosts} and {count} --server: name the servers of all hosts in their order, \
+             this host's too"
+        );
+        return Err(wrong_arguments(text));
+    }
+    let destinations = pattern.destinations(rank, hosts);
+    let destinations = destinations.map_err(|error| wrong_arguments(error.to_string()))?;
+    Ok(destinations.into_iter().map(|host| args.servers[host as usize]).collect())
+}
+
+/// Every group of ports at every server.
+fn servers(args: &ClientArgs) -> Result<Vec<(IpAddr, HomaPort)>, WrongArguments> {
+    if let (MessageFormat::CpNode, ResponseKind::Drawn(sizes)) =
+        (args.protocol, &args.load.response)
+    {
+        let text = format!("servers of cp_node answer with echo or short, not with sizes {sizes}");
+        return Err(wrong_arguments(text));
+    }
+    let mut servers = Vec::new();
+    for server in chosen(args)? {
+        let server = server.of_homa()?;
+        let ports = match args.protocol {
+            MessageFormat::Plain => port_groups(server.1, args.ports).map_err(wrong_arguments)?,
+            MessageFormat::CpNode => (0..args.ports).map(|i| HomaPort(server.1.0 + i)).collect(),
+        };
+        servers.extend(ports.into_iter().map(|port| (server.0, port)));
+    }
+    Ok(servers)
+}
+
+/// What the load goes to, and how that is called.
+pub(crate) struct Target {
+    /// Addresses and base ports.
+    pub(crate) servers: Vec<(IpAddr, HomaPort)>,
+    /// What this run is.
+    pub(crate) title: String,
+    /// The port of the node.
+    pub(crate) port: String,
+    /// Silence after which an RPC is given up.
+    pub(crate) timeout: Nanos,
+    /// Bytes of an IP packet.
+    pub(crate) mtu: u16,
+    /// Speed of the link, if it was given.
+    pub(crate) link_gbps: Option<f64>,
+    /// What else decides the result, for the report.
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) dialect: Dialect,
 }
 
 /// How to talk to servers, and to people.
 #[derive(Default)]
 pub(crate) struct Dialect {
     /// What messages look like.
-    messages: MessageFormat,
+    pub(crate) messages: MessageFormat,
     /// Lines of `cp_node` once a second, instead of a report.
     lines: Option<Lines>,
 }
@@ -84,168 +173,64 @@ fn lines(args: &ClientArgs) -> Option<Lines> {
     Some(Lines::new(args.exp.clone().unwrap_or_else(name)))
 }
 
-/// The load as the library wants it, all times counted from the start of the shard.
-pub(crate) fn client_config(
-    args: &LoadArgs,
-    timeout: Nanos,
-    servers: Vec<(IpAddr, HomaPort)>,
-    format: MessageFormat,
-) -> ClientConfig {
-    let workload = Arc::new(args.workload.clone());
-    let rate = args.gbps.map(|gbps| Rate::Bps(gbps * 1e9)).or_else(|| args.rps.map(Rate::Rps));
-    let load = match rate {
-        Some(rate) => Load::Open { rate, outstanding_max: args.outstanding_max },
-        None => Load::Closed { outstanding: args.outstanding.unwrap_or(8) },
-    };
-    let (end, measured) = match args.count {
-        Some(rpcs) => (End::Rpcs(rpcs), WINDOWS_FOR),
-        None => (End::After(args.duration), args.duration),
-    };
-    let classes = if workload.is_fixed() {
-        SizeClasses::powers_of_two(workload.min_bytes(), workload.max_bytes())
-    } else {
-        SizeClasses::deciles(&workload)
-    };
-    let recorder = RecorderConfig::new(classes, BestCase::LeastSeen, args.warm_up, measured);
-    ClientConfig {
-        generator: GeneratorConfig {
-            workload,
-            load,
-            start: Nanos::ZERO,
-            warm_up: args.warm_up,
-            end,
-            drain: timeout + DRAIN,
-            destinations: servers.len() as u32,
-        },
-        recorder,
-        servers,
-        response: args.response,
-        format,
-        verify: !args.no_verify,
-        seed: args.seed,
-    }
-}
-
 /// Runs the load on `node`, showing progress, and gives the report.
 pub(crate) fn load(
     node: &mut Node,
     args: &LoadArgs,
-    timeout: Nanos,
-    servers: Vec<(IpAddr, HomaPort)>,
-    dialect: &Dialect,
-    title: &str,
-    port: &str,
+    target: &Target,
 ) -> Result<Report, Box<dyn Error>> {
-    let stop = node.stop_flag();
-    stop_on_signals(&stop)?;
-    let config = client_config(args, timeout, servers, dialect.messages);
+    let dialect = &target.dialect;
+    let config = client_config(args, target)?;
     if let (Some(lines), Load::Open { rate, .. }) = (&dialect.lines, &config.generator.load) {
         let mean_bytes = config.generator.workload.mean_bytes();
         let rate_per_s = rate.rps(mean_bytes);
         print!("{}", lines.offered(time_of_day(), mean_bytes, rate_per_s));
     }
-    let mut run = RunConfig::new(&config.generator, node.shards().into(), args.seed);
-    title.clone_into(&mut run.title);
-    port.clone_into(&mut run.port);
-    describe(&mut run, args, Transport::Homa);
-    let (links, watches): (Vec<_>, Vec<_>) = client_links(node.shards()).into_iter().unzip();
-    let (shown, results): (Vec<_>, Vec<_>) = watches
-        .into_iter()
-        .map(|ClientWatch { progress, give_back, result }| (Shown { progress, give_back }, result))
-        .unzip();
-    let clock = node.eal().clock();
-    let lines = dialect.lines.clone();
-    let shown = std::thread::spawn(move || match lines {
-        Some(lines) => show_lines(&lines, &shown),
-        None => show(&shown),
-    });
-    // Each shard takes its own, by its number.
-    let links: Vec<_> = links.into_iter().map(|link| Mutex::new(Some(link))).collect();
-    let shards = u32::from(node.shards());
-    let ran = node.run_shards(|cx| {
-        let shard = u32::from(cx.shard());
-        let link = links[usize::from(cx.shard())].lock().ok().and_then(|mut link| link.take());
-        let part = ClientConfig {
-            generator: config.generator.part(shard, shards),
-            seed: config.seed.wrapping_add(shard.into()),
-            ..config.clone()
-        };
-        ClientApp::new(cx, clock, part, link.expect("one link for each shard"))
-    });
-    let _ = shown.join();
-    let ran = ran?.merged();
-    let mut all: Option<ClientResult> = None;
-    for result in results {
-        let part = result.recv().map_err(|_| "the client gave no result")?;
-        match &mut all {
-            None => all = Some(part),
-            Some(all) => {
-                all.totals.merge(&part.totals);
-                all.recorder.merge(&part.recorder).map_err(|_| "shards recorded differently")?;
-            }
-        }
+    let run = run_config(args, target, &config.generator, node.shards().into());
+    let mut result = None;
+    let shown = match &dialect.lines {
+        Some(lines) => show_each(lines.clone()),
+        None => live::show(args.out.live, Watched::new(node, &target.title)),
+    };
+    let ran = run_loads(node, &config, shown, |all| {
+        result = Some(all);
+        None
+    })?;
+    let ClientResult { totals, recorder, mut side } = result.ok_or("the client gave no result")?;
+    name_cores(&mut side, node.cpus());
+    let ran = ran.merged();
+    let mut report = Report::new(run, Machine::detect(), &totals, &recorder, counters(&ran));
+    report.sides.push(side);
+    Ok(report)
+}
+
+/// Names the cores of the shards by their CPUs.
+fn name_cores(side: &mut SideReport, cpus: &[usize]) {
+    for (core, cpu) in side.cores.iter_mut().zip(cpus) {
+        core.name = cpu.to_string();
     }
-    let all = all.ok_or("the client gave no result")?;
-    Ok(Report::new(run, Machine::detect(), &all.totals, &all.recorder, counters(&ran)))
 }
 
-/// What every load says of itself.
-pub(crate) fn describe(run: &mut RunConfig, args: &LoadArgs, transport: Transport) {
-    run.parameters.insert("transport".to_owned(), transport.to_string());
-    run.parameters.insert("response".to_owned(), args.response.to_string());
-    run.parameters.insert("content".to_owned(), content(args).to_owned());
-}
-
-const fn content(args: &LoadArgs) -> &'static str {
+pub(crate) const fn content(args: &LoadArgs) -> &'static str {
     if args.no_verify { "not checked" } else { "checked, every byte" }
 }
 
-/// Writes the live line until the client is gone.
-pub(crate) fn show(shards: &[Shown]) {
-    let out = std::io::stdout();
-    let mode = if out.is_terminal() { LiveMode::Overwrite } else { LiveMode::Silent };
-    let live = Live::new(mode, style());
-    each_second(shards, |sum| {
-        let line =
-            live.update(sum.elapsed, sum.length, &sum.interval, sum.outstanding, &sum.totals);
-        let mut out = out.lock();
-        let _ = out.write_all(line.as_bytes());
-        let _ = out.flush();
-    });
-    print!("{}", live.end());
+/// Writes the lines of `cp_node`.
+fn show_each(lines: Lines) -> Box<dyn FnMut(&Progress) + Send> {
+    Box::new(move |sum| show_lines(&lines, sum))
 }
 
-/// Calls `shown` with the sums over all shards, each second until the first of them is gone.
-fn each_second(shards: &[Shown], mut shown: impl FnMut(&Progress)) {
-    let Some((first, others)) = shards.split_first() else { return };
-    while let Ok(mut sum) = first.progress.recv() {
-        for shard in others {
-            // One that has ended, or is late, is left out of this line.
-            let Ok(part) = shard.progress.recv_timeout(LATE) else { continue };
-            sum.interval.merge(&part.interval);
-            sum.totals.merge(&part.totals);
-            sum.outstanding += part.outstanding;
-            let _ = shard.give_back.try_send(part);
-        }
-        shown(&sum);
-        let _ = first.give_back.try_send(sum);
-    }
-}
-
-/// Writes the lines of `cp_node` until the client is gone.
-fn show_lines(lines: &Lines, shards: &[Shown]) {
-    each_second(shards, |sum| {
-        let second = Second {
-            length: Duration::from_nanos(sum.length.0),
-            rpcs: sum.interval.completed,
-            request_bytes: sum.interval.request_bytes,
-            response_bytes: sum.interval.response_bytes,
-        };
-        let rtt_us =
-            [0.5, 0.99, 0.999].map(|q| sum.interval.latency.value_at_quantile(q) as f64 / 1e3);
-        let lag = sum.totals.lag_max.0 as f64 / sum.elapsed.0.max(1) as f64;
-        print!("{}", lines.client(time_of_day(), &second, rtt_us, lag, sum.outstanding));
-    });
+/// Writes the lines of `cp_node`.
+fn show_lines(lines: &Lines, sum: &Progress) {
+    let second = Second {
+        length: Duration::from_nanos(sum.length.0),
+        rpcs: sum.interval.completed,
+        request_bytes: sum.interval.request_bytes,
+        response_bytes: sum.interval.response_bytes,
+    };
+    let rtt_us = [0.5, 0.99, 0.999].map(|q| sum.interval.latency.value_at_quantile(q) as f64 / 1e3);
+    let lag = sum.totals.lag_max.0 as f64 / sum.elapsed.0.max(1) as f64;
+    print!("{}", lines.client(time_of_day(), &second, rtt_us, lag, sum.outstanding));
 }
 
 /// Time since 1970.
@@ -261,26 +246,13 @@ pub(crate) fn finish(
     amend: impl FnOnce(&mut Report),
 ) -> Result<ExitCode, Box<dyn Error>> {
     amend(&mut report);
-    publish(args, &report, is_silent)?;
-    let Some(trouble) = trouble(&report.totals) else { return Ok(ExitCode::SUCCESS) };
-    eprintln!("error: {trouble}");
-    Ok(ExitCode::FAILURE)
-}
-
-/// Prints and stores the report.
-pub(crate) fn publish(
-    args: &LoadArgs,
-    report: &Report,
-    is_silent: bool,
-) -> Result<(), Box<dyn Error>> {
     if !is_silent {
         println!("{}", report.render(style()));
     }
-    if let Some(file) = &args.json {
-        std::fs::write(file, report.to_json()?)
-            .map_err(|error| format!("{}: {error}", file.display()))?;
-    }
-    Ok(())
+    report::write(&args.out, &report)?;
+    let Some(trouble) = trouble(&report.totals) else { return Ok(ExitCode::SUCCESS) };
+    eprintln!("error: {trouble}");
+    Ok(ExitCode::FAILURE)
 }
 
 /// What went wrong, in one line, and what to do about it.

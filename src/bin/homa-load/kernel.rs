@@ -8,37 +8,64 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use homa::load::apps::{MessageFormat, client_links};
+use homa::load::apps::{MessageFormat, Progress};
 use homa::load::kernel::{
     Counters, KernelClientConfig, KernelServer, KernelServerConfig, KernelTransport, Poll,
     SocketConfig, run_clients,
 };
-use homa::load::report::{Machine, Report, RunConfig};
+use homa::load::live::LiveMode;
+use homa::load::report::{Machine, Report};
+use homa::load::response::ServiceTime;
 use homa::node::stop_on_signals;
 use homa::wire::HomaPort;
 
 use crate::args::{
-    ClientArgs, ConnectionArgs, LoadArgs, LocalArgs, MachineArgs, NodeArgs, ServerArgs, SocketArgs,
-    Transport,
+    ClientArgs, ConnectionArgs, KernelArgs, LiveArg, LoadArgs, LocalArgs, MachineArgs, NodeArgs,
+    ServerArgs, Transport,
 };
-use crate::client::{self, Shown};
-use crate::local::{Directory, Server};
+use crate::client::{Dialect, Target, chosen, trouble};
+use crate::local::{Directory, Server, two_cpus};
 use crate::server::{self, ServerReport, stop_at_end_of_input};
-use crate::{WrongArguments, check_writable};
+use crate::task::{client_config, run_config};
+use crate::{WrongArguments, check_writable, live, report, style, wrong_arguments};
 
 /// Connections of TCP to a server unless given: a long message keeps those behind it waiting.
 const TCP_CONNECTIONS: usize = 4;
 
 /// Options of sockets, with Homa.
 pub(crate) fn refuse_socket_options(
-    sockets: &SocketArgs,
+    kernel: &KernelArgs,
     connections: Option<&ConnectionArgs>,
 ) -> Result<(), WrongArguments> {
     let given = [
-        ("--poll", sockets.poll.is_some()),
+        ("--poll", kernel.poll.is_some()),
         ("--connections", connections.is_some_and(|args| args.connections.is_some())),
     ];
     refuse(&given, "is for --transport tcp and udp; --idle says how Homa waits")
+}
+
+/// Sockets, where only Homa can be.
+pub(crate) fn refuse_sockets(
+    kernel: &KernelArgs,
+    connections: &ConnectionArgs,
+) -> Result<(), WrongArguments> {
+    let is_kernel = matches!(kernel.transport, Transport::Kernel(_));
+    refuse(
+        &[("--transport tcp or udp", is_kernel)],
+        "cannot be measured like this: only homa can",
+    )?;
+    refuse_socket_options(kernel, Some(connections))
+}
+
+/// What loads over sockets cannot do.
+fn refuse_load_options(load: &LoadArgs) -> Result<(), WrongArguments> {
+    let given = [
+        ("--find-max", load.find_max),
+        ("--dry-run", load.dry_run),
+        ("--wire-gbps", load.wire_gbps.is_some()),
+        ("--live dashboard", load.out.live == Some(LiveArg::Dashboard)),
+    ];
+    refuse(&given, "is for --transport homa")
 }
 
 /// Options of Homa's packets and ports, with sockets.
@@ -50,6 +77,8 @@ fn refuse_machine_options(machine: &MachineArgs) -> Result<(), WrongArguments> {
         ("--drop-percent", machine.drop_percent > 0.0),
         ("--trace", machine.trace.is_some()),
         ("--detour", machine.detour),
+        ("--metrics", machine.metrics.is_some()),
+        ("--telemetry", machine.telemetry),
     ];
     refuse(&given, "is for Homa: the kernel's transports have no use for it")
 }
@@ -71,19 +100,19 @@ fn refuse_node_options(node: &NodeArgs, format: MessageFormat) -> Result<(), Wro
 
 fn refuse(given: &[(&str, bool)], why: &str) -> Result<(), WrongArguments> {
     match given.iter().find(|option| option.1) {
-        Some((option, _)) => Err(WrongArguments::new(format!("{option} {why}"))),
+        Some((option, _)) => Err(wrong_arguments(format!("{option} {why}"))),
         None => Ok(()),
     }
 }
 
 fn socket_config(
     transport: KernelTransport,
-    sockets: &SocketArgs,
+    kernel: &KernelArgs,
     machine: &MachineArgs,
 ) -> SocketConfig {
     SocketConfig {
         transport,
-        poll: sockets.poll.unwrap_or_default(),
+        poll: kernel.poll.unwrap_or_default(),
         idle: machine.idle,
         mtu: machine.mtu,
         timeout: machine.timeout,
@@ -105,6 +134,17 @@ pub(crate) fn serve(
     transport: KernelTransport,
 ) -> Result<ExitCode, Box<dyn Error>> {
     refuse_node_options(&args.node, args.protocol)?;
+    let given = [
+        ("--ports", args.ports > 1),
+        ("--response", args.response.is_some()),
+        ("--service-time", args.service_time != ServiceTime::None),
+        ("--stall", args.stall.is_some()),
+        ("--format cp_node", args.format.is_some()),
+    ];
+    refuse(
+        &given,
+        "is for Homa: over sockets a server answers at once, as long as it is asked for",
+    )?;
     check_writable(args.json.as_deref())?;
     let stop: Arc<AtomicBool> = Arc::default();
     stop_on_signals(&stop)?;
@@ -113,7 +153,7 @@ pub(crate) fn serve(
     let ip = args.node.addresses.first().map_or(any, |address| address.ip);
     let port = if args.ready.is_some() { 0 } else { args.port.0 };
     let config = KernelServerConfig {
-        socket: socket_config(transport, &args.kernel.sockets, &args.node.machine),
+        socket: socket_config(transport, &args.kernel, &args.node.machine),
         listen: SocketAddr::new(ip, port),
         cpus: cpus(&args.node.machine),
         verify: !args.no_verify,
@@ -136,7 +176,7 @@ pub(crate) fn serve(
     let report = ServerReport {
         counts: served.counts,
         counters: named(&served.counters),
-        left: BTreeMap::new(),
+        ..ServerReport::default()
     };
     server::publish(args, &report)
 }
@@ -154,14 +194,15 @@ pub(crate) fn ask(
     transport: KernelTransport,
 ) -> Result<ExitCode, Box<dyn Error>> {
     refuse_node_options(&args.node, args.protocol)?;
-    refuse(&[("--format cp_node", args.format.is_some())], "is for Homa")?;
-    check_writable(args.load.json.as_deref())?;
+    refuse_load_options(&args.load)?;
+    let given = [("--format cp_node", args.format.is_some()), ("--ports", args.ports > 1)];
+    refuse(&given, "is for Homa")?;
     let servers: Vec<_> =
-        args.servers.iter().map(|server| SocketAddr::new(server.0, server.1.0)).collect();
+        chosen(args)?.iter().map(|server| SocketAddr::new(server.0, server.1.0)).collect();
     let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
     let run = KernelRun {
         load: &args.load,
-        socket: socket_config(transport, &args.kernel.sockets, &args.node.machine),
+        socket: socket_config(transport, &args.kernel, &args.node.machine),
         connections: connections(transport, &args.connections),
         source: args.node.addresses.first().map(|address| address.ip),
         cpus: cpus(&args.node.machine),
@@ -213,10 +254,8 @@ impl KernelRun<'_> {
     fn run(&self) -> Result<KernelDone, Box<dyn Error>> {
         let stop: Arc<AtomicBool> = Arc::default();
         stop_on_signals(&stop)?;
-        // The port does not matter here.
-        let servers = self.servers.iter().map(|server| (server.ip(), HomaPort(1))).collect();
-        let load =
-            client::client_config(self.load, self.socket.timeout, servers, MessageFormat::Plain);
+        let target = self.target();
+        let load = client_config(self.load, &target)?;
         let config = KernelClientConfig {
             socket: self.socket,
             generator: load.generator,
@@ -228,25 +267,23 @@ impl KernelRun<'_> {
             verify: load.verify,
             seed: load.seed,
         };
-        let threads = self.cpus.len().max(1) as u8;
-        let run = self.describe(&config, threads);
-        let (links, watches): (Vec<_>, Vec<_>) = client_links(threads).into_iter().unzip();
-        let watched: Vec<Shown> = watches.into_iter().map(Shown::from).collect();
-        let showing = std::thread::spawn(move || client::show(&watched));
-        let ran = run_clients(&config, &self.cpus, links, &stop);
-        let _ = showing.join();
-        let ran = ran?;
+        let threads = self.cpus.len().max(1) as u32;
+        let run = run_config(self.load, &target, &config.generator, threads);
+        let show = match self.load.out.live {
+            Some(LiveArg::Line) => live::line(LiveMode::Lines),
+            Some(LiveArg::Off) => Box::new(|_: &Progress| ()),
+            Some(LiveArg::Dashboard) | None => live::show_line(),
+        };
+        let ran = run_clients(&config, &self.cpus, &stop, show)?;
         let (totals, recorder) = (&ran.result.totals, &ran.result.recorder);
         let report = Report::new(run, Machine::detect(), totals, recorder, named(&ran.counters));
         Ok(KernelDone { report, transport: self.socket.transport, broken: ran.broken })
     }
 
-    fn describe(&self, config: &KernelClientConfig, threads: u8) -> RunConfig {
-        let mut run = RunConfig::new(&config.generator, threads.into(), config.seed);
-        self.title.clone_into(&mut run.title);
-        self.port.clone_into(&mut run.port);
-        client::describe(&mut run, self.load, Transport::Kernel(self.socket.transport));
-        let sockets = match self.socket.transport {
+    /// What the load is described by.
+    fn target(&self) -> Target {
+        let transport = self.socket.transport;
+        let sockets = match transport {
             KernelTransport::Tcp => "connection(s)",
             KernelTransport::Udp => "socket(s)",
         };
@@ -255,25 +292,40 @@ impl KernelRun<'_> {
             Poll::Epoll => "sleeping in epoll_wait",
         };
         let sockets = format!("{} {sockets} to each server, {poll}", self.connections);
-        run.parameters.insert("sockets".to_owned(), sockets);
-        run
+        Target {
+            // Homa's ports are others; those of sockets stand in the addresses.
+            servers: self.servers.iter().map(|server| (server.ip(), HomaPort(1))).collect(),
+            title: self.title.clone(),
+            port: self.port.clone(),
+            timeout: self.socket.timeout,
+            mtu: self.socket.mtu,
+            link_gbps: None,
+            parameters: BTreeMap::from([
+                ("transport".to_owned(), transport.to_string()),
+                ("sockets".to_owned(), sockets),
+            ]),
+            dialect: Dialect::default(),
+        }
     }
 }
 
 impl KernelDone {
     /// Prints and stores the report; the exit code says whether all went well.
     fn finish(self, args: &LoadArgs) -> Result<ExitCode, Box<dyn Error>> {
-        client::publish(args, &self.report, false)?;
-        let Some(trouble) = self.trouble() else { return Ok(ExitCode::SUCCESS) };
-        eprintln!("error: {trouble}");
-        Ok(ExitCode::FAILURE)
+        println!("{}", self.report.render(style()));
+        report::write(&args.out, &self.report)?;
+        // What went wrong is said as an error of the program is.
+        match self.trouble() {
+            Some(trouble) => Err(trouble.into()),
+            None => Ok(ExitCode::SUCCESS),
+        }
     }
 
     fn trouble(self) -> Option<String> {
         if self.broken.is_some() {
             return self.broken;
         }
-        let trouble = client::trouble(&self.report.totals)?;
+        let trouble = trouble(&self.report.totals)?;
         let totals = &self.report.totals;
         let timeouts = totals.failed.get("timeout").copied().unwrap_or(0);
         if self.transport == KernelTransport::Udp && totals.corrupted == 0 && timeouts > 0 {
@@ -292,10 +344,15 @@ impl KernelDone {
 pub(crate) fn local(
     args: &LocalArgs,
     transport: KernelTransport,
-    (client_cpu, server_cpu): (usize, usize),
 ) -> Result<ExitCode, Box<dyn Error>> {
     refuse_machine_options(&args.machine)?;
-    check_writable(args.load.json.as_deref())?;
+    refuse_load_options(&args.load)?;
+    let given = [
+        ("--service-time", args.service_time != ServiceTime::None),
+        ("--stall", args.stall.is_some()),
+    ];
+    refuse(&given, "is for Homa: over sockets a server answers at once")?;
+    let (client_cpu, server_cpu) = two_cpus(args)?;
     let directory = Directory::new()?;
     let (ready, server_json) = (directory.0.join("ready"), directory.0.join("server.json"));
     let is_alone = client_cpu == server_cpu;
@@ -304,7 +361,7 @@ pub(crate) fn local(
         .args(["server", "--child", "--ip=127.0.0.1/8"])
         .arg(format!("--transport={transport}"))
         .arg(format!("--cpu={server_cpu}"))
-        .arg(format!("--poll={}", args.kernel.sockets.poll.unwrap_or_default()))
+        .arg(format!("--poll={}", args.kernel.poll.unwrap_or_default()))
         .arg(format!("--mtu={}", args.machine.mtu))
         .arg(format!("--timeout={}ns", args.machine.timeout.0))
         .arg(format!("--idle={}", if is_alone { "yield" } else { name(args.machine.idle) }))
@@ -318,7 +375,7 @@ pub(crate) fn local(
     let mut server = Server::spawn(command)?;
     server.wait_until_ready(&ready)?;
     let address: SocketAddr = std::fs::read_to_string(&ready)?.parse()?;
-    let mut socket = socket_config(transport, &args.kernel.sockets, &args.machine);
+    let mut socket = socket_config(transport, &args.kernel, &args.machine);
     if is_alone {
         socket.idle = homa::node::IdlePolicy::Yield;
     }

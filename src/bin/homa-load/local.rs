@@ -1,5 +1,6 @@
 //! `homa-load local`: server and client as two processes over memif, with no other set-up.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
@@ -9,13 +10,16 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use homa::dpdk::{DeviceSpec, allowed_cpus};
+use homa::load::response::{ResponseKind, ServiceTime};
 use homa::node::{Node, NodeConfig};
 use homa::wire::HomaPort;
 
 use crate::args::{LocalArgs, MachineArgs, Transport};
-use crate::client::Dialect;
+use crate::client::{Dialect, Target, finish};
+use crate::observe::Observers;
 use crate::server::ServerReport;
-use crate::{WrongArguments, apply_machine, check_writable, client, kernel};
+use crate::task::{Done, Task, best_cases, dry_run, finish_baseline, finish_find_max};
+use crate::{WrongArguments, apply_machine, check_writable, kernel, report, wrong_arguments};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -25,22 +29,70 @@ const PORT: HomaPort = HomaPort(4000);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let (client_cpu, server_cpu) = cpus(args)?;
+    report::check(&args.load.out)?;
     if let Transport::Kernel(transport) = args.kernel.transport {
-        return kernel::local(args, transport, (client_cpu, server_cpu));
+        return kernel::local(args, transport);
     }
-    kernel::refuse_socket_options(&args.kernel.sockets, Some(&args.connections))?;
-    homa(args, client_cpu, server_cpu)
+    best_cases(&args.load, args.machine.link_gbps).map_err(wrong_arguments)?;
+    if args.load.dry_run {
+        let port = format!("memif, MTU {}", args.machine.mtu);
+        return dry_run(&args.load, &target(args, port), args.service_time);
+    }
+    let (done, served) = on_pair(args, Task::of(&args.load))?;
+    match done {
+        Done::Report(report) => finish(&args.load, *report, false, |report| {
+            report.totals.corrupted += served.counts.corrupted;
+            for (name, value) in served.counters {
+                report.counters.insert(format!("server_{name}"), value);
+            }
+            report.sides.push(served.side);
+        }),
+        Done::FindMax(result) => finish_find_max(&args.load, &result),
+        Done::Baseline(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// `homa-load baseline local`.
+pub(crate) fn run_baseline(
+    args: &LocalArgs,
+    out: &Path,
+    samples: u64,
+) -> Result<ExitCode, Box<dyn Error>> {
+    check_writable(Some(out))?;
+    match on_pair(args, Task::Baseline(samples))?.0 {
+        Done::Baseline(baseline) => finish_baseline(out, &baseline),
+        Done::Report(_) | Done::FindMax(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn target(args: &LocalArgs, port: String) -> Target {
+    let mut parameters = BTreeMap::new();
+    if args.service_time != ServiceTime::None {
+        parameters.insert("service".to_owned(), args.service_time.to_string());
+    }
+    if let Some(stall) = args.stall {
+        parameters.insert("stall".to_owned(), stall.to_string());
+    }
+    Target {
+        servers: vec![(SERVER.into(), PORT)],
+        title: "homa-load local: two processes over memif".to_owned(),
+        port,
+        timeout: args.machine.timeout,
+        mtu: args.machine.mtu,
+        link_gbps: args.machine.link_gbps,
+        parameters,
+        dialect: Dialect::default(),
+    }
 }
 
 /// The CPUs of client and server.
-fn cpus(args: &LocalArgs) -> Result<(usize, usize), WrongArguments> {
+pub(crate) fn two_cpus(args: &LocalArgs) -> Result<(usize, usize), WrongArguments> {
     let cpus = allowed_cpus();
     let wanted = match args.machine.cores.as_ref().map(|cores| &cores.0[..]) {
         Some(&[cpu]) => Some(cpu),
         None => None,
         Some(cores) => {
-            return Err(WrongArguments::new(format!(
+            return Err(wrong_arguments(format!(
                 "local runs one shard on each side: name one CPU for the client, not {}",
                 cores.len()
             )));
@@ -54,12 +106,11 @@ fn cpus(args: &LocalArgs) -> Result<(usize, usize), WrongArguments> {
     Ok((client_cpu, server_cpu))
 }
 
-fn homa(
-    args: &LocalArgs,
-    client_cpu: usize,
-    server_cpu: usize,
-) -> Result<ExitCode, Box<dyn Error>> {
-    check_writable(args.load.json.as_deref())?;
+/// Does `task` on a node of this process, against a server in another.
+fn on_pair(args: &LocalArgs, task: Task) -> Result<(Done, ServerReport), Box<dyn Error>> {
+    kernel::refuse_sockets(&args.kernel, &args.connections)?;
+    let (client_cpu, server_cpu) = two_cpus(args)?;
+    let observers = Observers::new(&args.machine)?;
     let directory = Directory::new()?;
     let socket = directory.0.join("memif.sock");
     let server_json = directory.0.join("server.json");
@@ -73,27 +124,19 @@ fn homa(
     let mut server = Server::start(args, &socket, &server_json, server_cpu)?;
     server.wait_until_ready(&socket)?;
     let mut node = Node::start(&config)?;
+    let observed = observers.watch(&node)?;
     let memory = if node.eal().has_hugepages() { "hugepages" } else { "no hugepages" };
-    let title = "homa-load local: two processes over memif";
     let port = format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu);
-    let (timeout, servers) = (args.machine.timeout, vec![(SERVER.into(), PORT)]);
-    let ran =
-        client::load(&mut node, &args.load, timeout, servers, &Dialect::default(), title, &port);
+    let done = task.run(&mut node, &args.load, &target(args, port));
     // The side that polls must not be there when the other takes the shared memory away: the server
     // goes first, while nobody polls here.
     let ended = server.end();
+    drop(observed);
     let closed = node.close();
-    let report = ran?;
+    let done = done?;
     ended?;
-    let served: ServerReport = serde_json::from_slice(&std::fs::read(&server_json)?)?;
-    let code = client::finish(&args.load, report, false, |report| {
-        report.totals.corrupted += served.counts.corrupted;
-        for (name, value) in served.counters {
-            report.counters.insert(format!("server_{name}"), value);
-        }
-    })?;
     closed?;
-    Ok(code)
+    Ok((done, serde_json::from_slice(&std::fs::read(&server_json)?)?))
 }
 
 /// A directory of our own for socket and files, removed at the end.
@@ -158,6 +201,15 @@ impl Server {
         if args.load.no_verify {
             command.arg("--no-verify");
         }
+        if let ResponseKind::Drawn(sizes) = &args.load.response {
+            command.arg(format!("--response={}", sizes.name()));
+        }
+        if let Some(stall) = args.stall {
+            command.arg(format!("--stall={stall}"));
+        }
+        if args.service_time != ServiceTime::None {
+            command.arg(format!("--service-time={}", service_time_arg(args.service_time)));
+        }
         Self::spawn(command)
     }
 
@@ -209,6 +261,15 @@ impl Drop for Server {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+fn service_time_arg(time: ServiceTime) -> String {
+    let ns = time.mean().0;
+    if matches!(time, ServiceTime::Exponential(_)) {
+        format!("exp:{ns}ns")
+    } else {
+        format!("{ns}ns")
     }
 }
 

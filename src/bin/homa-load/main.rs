@@ -4,30 +4,35 @@ mod args;
 mod bench;
 mod client;
 mod kernel;
+mod live;
 mod local;
+mod observe;
 mod ping;
+mod report;
 mod server;
+mod task;
 
+use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use homa::dpdk::Hugepages;
+use homa::load::command_line::{show_error, start_log, write_completions, write_manual};
 use homa::load::table::Style;
 use homa::node::{NodeConfig, NodeError, TraceConfig};
 use homa::time::Nanos;
 use homa::transport;
 
-use args::{Cli, Command, MachineArgs, NodeArgs};
+use args::{BaselineArgs, BaselineOver, Cli, Command, MachineArgs, NodeArgs};
 
 /// Exit code for wrong arguments.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
@@ -39,20 +44,45 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    let log_format = cli.log_format;
+    start_log(log_format);
     let result = match cli.command {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(&args),
         Command::Ping(args) => return ping::run(&args),
         Command::Local(args) => local::run(&args),
+        Command::Baseline(BaselineArgs { out, samples, over }) => match over {
+            BaselineOver::Local(args) => local::run_baseline(&args, &out, samples),
+            BaselineOver::Client(args) => client::run_baseline(&args, &out, samples),
+        },
         Command::Bench(args) => bench::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Compare(args) => report::compare(&args),
+        Command::Completions(args) => print_completions(args.shell),
+        Command::Man(args) => print_manual(args.subcommand.as_deref()),
         Command::BenchSide(args) => bench::run_side(&args.spec),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            show_error(log_format, "homa-load", &error.to_string());
             if error.is::<WrongArguments>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+fn print_completions(shell: clap_complete::Shell) -> Result<ExitCode, Box<dyn Error>> {
+    write_completions(&mut Cli::command(), shell, &mut std::io::stdout())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_manual(subcommand: Option<&str>) -> Result<ExitCode, Box<dyn Error>> {
+    let written = write_manual(&Cli::command(), subcommand, &mut std::io::stdout());
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            Err(Box::new(WrongArguments(NodeError::Config(error.to_string()))))
+        }
+        written => Ok(written.map(|()| ExitCode::SUCCESS)?),
     }
 }
 
@@ -60,19 +90,18 @@ fn main() -> ExitCode {
 #[derive(Debug)]
 struct WrongArguments(NodeError);
 
-impl WrongArguments {
-    fn new(text: impl Into<String>) -> Self {
-        Self(NodeError::Config(text.into()))
-    }
-}
-
 impl std::fmt::Display for WrongArguments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for WrongArguments {}
+impl Error for WrongArguments {}
+
+/// What is wrong with the arguments together.
+fn wrong_arguments(text: String) -> WrongArguments {
+    WrongArguments(NodeError::Config(text))
+}
 
 /// The first paragraph of a message of clap, in one line. Without arguments its message is the help.
 fn one_line(message: &str) -> String {
@@ -82,7 +111,7 @@ fn one_line(message: &str) -> String {
     let said = if said.starts_with("error: ") {
         said
     } else {
-        "error: a subcommand is needed: server, client, ping or local".to_owned()
+        "error: a subcommand is needed: server, client, ping, local, report or compare".to_owned()
     };
     said + " (--help tells more)"
 }
@@ -96,12 +125,12 @@ fn style() -> Style {
 /// The settings that `server` and `client` have in common.
 fn node_config(args: &NodeArgs) -> Result<NodeConfig, WrongArguments> {
     let Some(device) = args.device.clone() else {
-        return Err(WrongArguments::new(
-            "--device PORT is needed, such as memif:/tmp/x.sock,role=client or pci:0000:3b:00.0",
-        ));
+        let text =
+            "--device PORT is needed, such as memif:/tmp/x.sock,role=client or pci:0000:3b:00.0";
+        return Err(wrong_arguments(text.to_owned()));
     };
     if args.addresses.is_empty() {
-        return Err(WrongArguments::new("--ip ADDR/LEN is needed, such as 10.0.0.1/24"));
+        return Err(wrong_arguments("--ip ADDR/LEN is needed, such as 10.0.0.1/24".to_owned()));
     }
     let mut config = NodeConfig::of_addresses(device, args.addresses.clone());
     config.net.gateways = args.gateways.clone();
@@ -123,11 +152,11 @@ fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) -> Result<(), Wron
     config.idle = args.idle;
     config.set_unresolved_packets_max(args.unresolved_packets);
     config.memory_mb = args.memory_mb;
+    config.telemetry = args.telemetry;
     set_timeout(&mut config.transport, args.timeout);
     config.drain = config.drain.max(Duration::from_nanos(args.timeout.0));
     config.drop_fraction = args.drop_percent / 100.0;
-    check_writable(args.trace.as_deref())
-        .map_err(|text| WrongArguments(NodeError::Config(text)))?;
+    check_writable(args.trace.as_deref()).map_err(wrong_arguments)?;
     config.trace = args
         .trace
         .as_ref()

@@ -9,21 +9,28 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use homa::load::apps::{CpNodeServer, MessageFormat, ServerApp, ServerConfig, ServerCounts};
+use homa::load::apps::{
+    CpNodeServer, MessageFormat, ResponseKind, ServerApp, ServerConfig, ServerCounts, ServerResult,
+};
 use homa::load::cp_node::{Lines, Second};
 use homa::load::quantity::show_count;
-use homa::node::{Node, ShardReport, stop_on_signals};
+use homa::load::report::SideReport;
+use homa::node::{Cx, Node, ShardReport, stop_on_signals};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{OutputFormat, ServerArgs, Transport};
+use crate::args::{OutputFormat, ServerArgs, Transport, port_groups};
 use crate::client::time_of_day;
-use crate::{check_writable, kernel, node_config};
+use crate::observe::Observers;
+use crate::{check_writable, kernel, node_config, wrong_arguments};
 
 /// What a server says at its end.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ServerReport {
     /// What it served.
     pub(crate) counts: ServerCounts,
+    /// What that cost, from the first request to the last.
+    #[serde(default)]
+    pub(crate) side: SideReport,
     /// Counters of loop and transport, by name.
     pub(crate) counters: BTreeMap<String, u64>,
     /// What the transport still held at the end, by name.
@@ -34,33 +41,39 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
     if let Transport::Kernel(transport) = args.kernel.transport {
         return kernel::serve(args, transport);
     }
-    kernel::refuse_socket_options(&args.kernel.sockets, None)?;
+    kernel::refuse_socket_options(&args.kernel, None)?;
     check_writable(args.json.as_deref())?;
+    port_groups(args.port, args.ports).map_err(wrong_arguments)?;
+    if args.response.as_ref().is_some_and(|kind| !matches!(kind, ResponseKind::Drawn(_))) {
+        let text = "--response of a server is for sizes: echo and short need no option";
+        return Err(wrong_arguments(text.to_owned()).into());
+    }
     let mut config = node_config(&args.node)?;
+    let observers = Observers::new(&args.node.machine)?;
     // A server is there first.
     config.link_timeout = Duration::MAX;
     let mut node = Node::start(&config)?;
+    let observed = observers.watch(&node)?;
     let stop = node.stop_flag();
     stop_on_signals(&stop)?;
     if args.child {
         stop_at_end_of_input(Arc::clone(&stop));
     } else {
         let ports = match args.protocol {
-            MessageFormat::Plain => {
-                format!("{} (echo) and {} (short responses)", args.port, args.port.0 + 1)
-            }
+            MessageFormat::Plain => plain_ports(args),
             MessageFormat::CpNode => format!("{} (cp_node)", args.port),
         };
         let addresses: Vec<String> =
             args.node.addresses.iter().map(|address| address.ip.to_string()).collect();
         println!("serving on {} port {ports}; Ctrl-C ends", addresses.join(", "));
     }
-    let (counts, report) = match args.protocol {
+    let (ServerResult { counts, side }, report) = match args.protocol {
         MessageFormat::Plain => serve(&mut node, args)?,
         MessageFormat::CpNode => serve_cp_node(&mut node, args)?,
     };
+    drop(observed);
     let closed = node.close();
-    let server = ServerReport { counts, counters: counters(&report), left: left(&report) };
+    let server = ServerReport { counts, side, counters: counters(&report), left: left(&report) };
     let code = publish(args, &server)?;
     closed?;
     Ok(code)
@@ -88,30 +101,52 @@ pub(crate) fn publish(
     Ok(if counts.corrupted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn plain_ports(args: &ServerArgs) -> String {
+    let mut text = format!("{} (echo), {} (short responses)", args.port, args.port.0 + 1);
+    if let Some(response) = &args.response {
+        text += &format!(", {} (responses {response})", args.port.0 + 2);
+    }
+    if args.ports > 1 {
+        text += &format!(", and so on, {} groups", args.ports);
+    }
+    text
+}
+
 fn serve(
     node: &mut Node,
     args: &ServerArgs,
-) -> Result<(ServerCounts, ShardReport), Box<dyn Error>> {
-    let counts: Arc<Mutex<ServerCounts>> = Arc::default();
-    let result = Arc::clone(&counts);
-    let config = ServerConfig { port: args.port, verify: !args.no_verify };
-    let report = node.run_shards(|cx| ServerApp::new(cx, config.clone(), Arc::clone(&result)))?;
-    let report = report.merged();
-    let counts = *counts.lock().map_err(|_| "the server's counts are lost")?;
-    Ok((counts, report))
+) -> Result<(ServerResult, ShardReport), Box<dyn Error>> {
+    let served: Arc<Mutex<ServerResult>> = Arc::default();
+    let (result, clock) = (Arc::clone(&served), node.eal().clock());
+    let config = ServerConfig {
+        port_groups: args.ports,
+        drawn: args.response.clone(),
+        service_time: args.service_time,
+        stall: args.stall.map(|stall| stall.0),
+        verify: !args.no_verify,
+        ..ServerConfig::new(args.port)
+    };
+    let make = |cx: &mut Cx<'_>| ServerApp::new(cx, clock, config.clone(), Arc::clone(&result));
+    let report = node.run_shards(make)?.merged();
+    let mut served = served.lock().map_err(|_| "the server's counts are lost")?.clone();
+    for core in &mut served.side.cores {
+        let cpu = core.name.parse().ok().and_then(|shard: usize| node.cpus().get(shard));
+        core.name = cpu.map_or_else(String::new, ToString::to_string);
+    }
+    Ok((served, report))
 }
 
 fn serve_cp_node(
     node: &mut Node,
     args: &ServerArgs,
-) -> Result<(ServerCounts, ShardReport), Box<dyn Error>> {
+) -> Result<(ServerResult, ShardReport), Box<dyn Error>> {
     let lines = args.format.map(|OutputFormat::CpNode| Lines::new(args.exp.clone()));
     let (link, counts) = CpNodeServer::link();
     let shown = std::thread::spawn(move || show_lines(lines.as_ref(), &counts));
     let port = args.port;
     let ran = node.run(|cx| CpNodeServer::new(cx, port, link));
     let counts = shown.join().map_err(|_| "the server's counts are lost")?;
-    Ok((counts, ran?))
+    Ok((ServerResult { counts, ..ServerResult::default() }, ran?))
 }
 
 /// Writes a line for each second with requests; gives the last counts.

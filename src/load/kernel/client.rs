@@ -12,9 +12,13 @@ use super::{
     Ask, Counters, Done, KernelTransport, LOOK_AROUND, Monotonic, SILENCE_MIN, SocketConfig, Wire,
 };
 use crate::dpdk::pin_current_thread;
-use crate::load::apps::{ClientLink, ClientResult, ResponseKind};
+use crate::load::apps::{
+    ClientLink, ClientResult, ClientWatch, Progress, ResponseKind, Shown, client_links,
+    each_progress,
+};
 use crate::load::generator::{Generator, GeneratorConfig};
 use crate::load::recorder::{Recorder, RecorderConfig};
+use crate::load::report::SideReport;
 use crate::time::Nanos;
 
 /// Calls started per turn of the loop.
@@ -157,7 +161,7 @@ impl KernelClient {
                 cookie: planned.cookie,
                 destination: planned.destination as usize,
                 request_bytes: planned.size_bytes,
-                response_bytes: self.response.bytes(planned.size_bytes),
+                response_bytes: self.response.bytes(planned.cookie, planned.size_bytes),
             };
             if !self.wire.call(now, &ask) {
                 self.generator.on_refused(planned.cookie);
@@ -200,7 +204,7 @@ impl KernelClient {
         let totals = self.generator.finish(now);
         self.recorder.finish(totals.measured_to);
         KernelResult {
-            result: ClientResult { totals, recorder: self.recorder },
+            result: ClientResult { totals, recorder: self.recorder, side: SideReport::default() },
             counters: self.wire.counters(),
             broken: self.broken,
         }
@@ -241,19 +245,28 @@ fn wire(config: &KernelClientConfig) -> Result<Box<dyn Wire>, String> {
 }
 
 /// Runs a client on each of `cpus` (one, wherever it likes, if there are none) with its part of the
-/// load, until the end or until `stop` is set, and merges what they say. There is a link for each.
+/// load, until the end or until `stop` is set, and merges what they say. `on_progress` is called about
+/// once a second with the sums.
 ///
 /// # Errors
 /// A server that cannot be reached, or a CPU that may not be used.
 pub fn run_clients(
     config: &KernelClientConfig,
     cpus: &[usize],
-    links: Vec<ClientLink>,
     stop: &AtomicBool,
+    on_progress: impl FnMut(&Progress) + Send,
 ) -> Result<KernelResult, String> {
     let clock = Monotonic::new();
-    let parts = links.len() as u32;
+    let parts = u8::try_from(cpus.len().max(1)).map_err(|_| "more than 255 CPUs".to_owned())?;
+    let (mut links, mut shown) = (Vec::new(), Vec::new());
+    for (link, watch) in client_links(parts) {
+        let ClientWatch { progress, give_back, .. } = watch;
+        links.push(link);
+        shown.push(Shown { progress, give_back });
+    }
+    let parts = u32::from(parts);
     let results: Vec<_> = thread::scope(|scope| {
+        scope.spawn(move || each_progress(&shown, on_progress));
         let mut threads = Vec::new();
         for (part, link) in (0..).zip(links) {
             let config = KernelClientConfig {
@@ -302,9 +315,7 @@ fn merge(results: Vec<Result<KernelResult, String>>) -> Result<KernelResult, Str
             all = Some(part);
             continue;
         };
-        all.result.totals.merge(&part.result.totals);
-        let merged = all.result.recorder.merge(&part.result.recorder);
-        merged.map_err(|error| error.to_string())?;
+        all.result.merge(&part.result).map_err(|error| error.to_string())?;
         all.counters.merge(&part.counters);
         all.broken = all.broken.take().or(part.broken);
     }

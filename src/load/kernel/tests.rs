@@ -8,8 +8,8 @@ use std::thread;
 
 use super::*;
 use crate::dpdk::allowed_cpus;
-use crate::load::apps::{ResponseKind, client_links};
-use crate::load::arrival::Load;
+use crate::load::apps::ResponseKind;
+use crate::load::arrival::{Arrival, Load};
 use crate::load::classes::SizeClasses;
 use crate::load::generator::{End, GeneratorConfig};
 use crate::load::recorder::RecorderConfig;
@@ -81,9 +81,9 @@ fn serve(
     })
 }
 
-fn run(config: &KernelClientConfig, threads: u8) -> Result<KernelResult, String> {
-    let (links, _watches): (Vec<_>, Vec<_>) = client_links(threads).into_iter().unzip();
-    run_clients(config, &[], links, &AtomicBool::new(false))
+fn run(config: &KernelClientConfig, threads: usize) -> Result<KernelResult, String> {
+    let cpus = if threads == 1 { vec![] } else { vec![allowed_cpus()[0]; threads] };
+    run_clients(config, &cpus, &AtomicBool::new(false), |_| ())
 }
 
 fn expect_clean(result: &KernelResult, served: &Served, rpcs: u64) {
@@ -127,7 +127,11 @@ fn an_open_loop_sleeps_until_its_next_request_is_due() {
     let socket = socket(KernelTransport::Tcp, Poll::Epoll);
     let (result, served) = serve(socket, 1, |address| {
         let mut config = client(socket, address, "100", 1, 50);
-        config.generator.load = Load::Open { rate: "1k".parse().unwrap(), outstanding_max: 1_000 };
+        config.generator.load = Load::Open {
+            rate: "1k".parse().unwrap(),
+            arrival: Arrival::Poisson,
+            outstanding_max: 1_000,
+        };
         run(&config, 1)
     });
     expect_clean(&result.unwrap(), &served, 50);
