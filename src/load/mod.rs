@@ -6,6 +6,7 @@
 //! - [`generator`]: the client; says what is due and keeps the books.
 //! - [`classes`], [`slowdown`]: what latency is sorted by and compared with.
 //! - `recorder`, `report`, `live`: latency as it is recorded and shown (feature `cli`).
+//! - [`pattern`]: who sends to whom; `cluster`: one load on many hosts (feature `cli`).
 //! - `ping`, `cp_node`: output and messages as of those programs (feature `cli`).
 //! - `windows`, `bench`: figures of a shared machine as ratios to a raw baseline (feature `cli`).
 //! - [`quantity`]: durations, sizes and rates as people write them.
@@ -51,10 +52,13 @@ pub mod arrival;
 pub mod bench;
 pub mod classes;
 #[cfg(feature = "cli")]
+pub mod cluster;
+#[cfg(feature = "cli")]
 pub mod cp_node;
 pub mod generator;
 #[cfg(feature = "cli")]
 pub mod live;
+pub mod pattern;
 pub mod payload;
 #[cfg(feature = "cli")]
 pub mod ping;

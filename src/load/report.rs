@@ -24,6 +24,8 @@ use super::generator::{End, Failure, GeneratorConfig, Totals};
 use super::recorder::{LatencyHistogram, Recorder, Window};
 use super::workload::Cut;
 
+pub mod hosts;
+pub mod merge;
 mod text;
 
 /// Name and version of the JSON schema.
@@ -293,6 +295,9 @@ pub struct Report {
     pub service_histogram: Vec<(u64, u64)>,
     /// Counters of the transport and the port, by name.
     pub counters: BTreeMap<String, u64>,
+    /// The hosts of a run on several, by rank; else absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<hosts::HostReport>,
 }
 
 /// A report that cannot be read.
@@ -354,6 +359,7 @@ impl Report {
             windows: WindowsReport::new(recorder.config().window.0.max(1), recorder.windows()),
             service_histogram: buckets(recorder.service()),
             counters,
+            hosts: Vec::new(),
         }
     }
 

@@ -74,7 +74,7 @@ fn lines(args: &ClientArgs) -> Option<Lines> {
 }
 
 /// The load as the library wants it, all times counted from the start of the shard.
-fn client_config(
+pub(crate) fn client_config(
     args: &LoadArgs,
     timeout: Nanos,
     servers: Vec<(IpAddr, HomaPort)>,
@@ -133,11 +133,7 @@ pub(crate) fn load(
         let rate_per_s = rate.rps(mean_bytes);
         print!("{}", lines.offered(time_of_day(), mean_bytes, rate_per_s));
     }
-    let mut run = RunConfig::new(&config.generator, node.shards().into(), args.seed);
-    title.clone_into(&mut run.title);
-    port.clone_into(&mut run.port);
-    run.parameters.insert("response".to_owned(), args.response.to_string());
-    run.parameters.insert("content".to_owned(), content(args).to_owned());
+    let run = run_config(args, &config.generator, node.shards(), title, port);
     let (links, watches): (Vec<_>, Vec<_>) = client_links(node.shards()).into_iter().unzip();
     let (shown, results): (Vec<_>, Vec<_>) = watches
         .into_iter()
@@ -177,6 +173,22 @@ pub(crate) fn load(
     }
     let all = all.ok_or("the client gave no result")?;
     Ok(Report::new(run, Machine::detect(), &all.totals, &all.recorder, counters(&ran)))
+}
+
+/// What the report says about the load.
+pub(crate) fn run_config(
+    args: &LoadArgs,
+    generator: &GeneratorConfig,
+    shards: u8,
+    title: &str,
+    port: &str,
+) -> RunConfig {
+    let mut run = RunConfig::new(generator, shards.into(), args.seed);
+    title.clone_into(&mut run.title);
+    port.clone_into(&mut run.port);
+    run.parameters.insert("response".to_owned(), args.response.to_string());
+    run.parameters.insert("content".to_owned(), content(args).to_owned());
+    run
 }
 
 const fn content(args: &LoadArgs) -> &'static str {

@@ -1,8 +1,10 @@
 //! `homa-load`: load generator and benchmark for Homa over DPDK. Argument parsing and wiring only.
 
+mod agent;
 mod args;
 mod bench;
 mod client;
+mod coordinator;
 mod local;
 mod ping;
 mod server;
@@ -27,7 +29,14 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let cli = match Cli::try_parse() {
+    let words = match agent::with_inventory(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             eprintln!("{}", one_line(&error.to_string()));
@@ -42,6 +51,8 @@ fn main() -> ExitCode {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(&args),
         Command::Ping(args) => return ping::run(&args),
+        Command::Agent(args) => agent::run(&args),
+        Command::Coordinator(args) => coordinator::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchSide(args) => bench::run_side(&args.spec),
@@ -75,7 +86,8 @@ fn one_line(message: &str) -> String {
     let said = if said.starts_with("error: ") {
         said
     } else {
-        "error: a subcommand is needed: server, client, ping or local".to_owned()
+        "error: a subcommand is needed: server, client, ping, agent, coordinator or local"
+            .to_owned()
     };
     said + " (--help tells more)"
 }

@@ -3,6 +3,7 @@
 pub mod bench;
 mod client;
 mod cp_node;
+mod host;
 mod ping;
 mod server;
 
@@ -10,6 +11,7 @@ pub use client::{
     ClientApp, ClientConfig, ClientLink, ClientResult, ClientWatch, Progress, client_links,
 };
 pub use cp_node::CpNodeServer;
+pub use host::{HostConfig, HostEnd, HostRun, run_host};
 pub use ping::{PingApp, PingConfig};
 pub use server::{ServerApp, ServerConfig, ServerCounts};
 

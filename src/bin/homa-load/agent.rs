@@ -1,0 +1,230 @@
+//! `homa-load agent`.
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use homa::load::apps::{
+    HostConfig, HostEnd, HostRun, MessageFormat, ServerConfig, ServerCounts, run_host,
+};
+use homa::load::cluster::agent::{AgentError, AgentLink};
+use homa::load::cluster::coordinator::hello;
+use homa::load::cluster::protocol::{Assignment, FromAgent, HostResult, LinkError};
+use homa::load::pattern::Pattern;
+use homa::load::report::hosts::Served;
+use homa::load::report::{Machine, Report};
+use homa::node::{Node, NodeConfig, stop_on_signals};
+use homa::wire::HomaPort;
+
+use crate::args::{AgentArgs, LoadArgs, LoadFlags};
+use crate::client::{client_config, run_config};
+use crate::coordinator::read_inventory;
+use crate::local::Directory;
+use crate::server::counters;
+use crate::{node_config, one_line};
+
+/// Seeds of hosts are this far apart, so that those of their shards differ too.
+const SEED_STEP: u64 = 1_000_003;
+
+/// Exit codes: 0 when the run went on to its end and the coordinator has the result, else 1.
+pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let config = node_config(&args.node)?;
+    let name = args.name.clone().unwrap_or_else(host_name);
+    let address = args.node.addresses[0].ip;
+    let stop = std::sync::Arc::default();
+    stop_on_signals(&stop)?;
+    let patience = Duration::from_nanos(args.patience.0);
+    let hello = hello(&name, args.rank, address, args.port.0);
+    let link = AgentLink::connect(&args.coordinator, &hello, patience, &stop)?;
+    println!("{name} ({address}) waits for the others");
+    let assignment = link.assignment(&stop)?;
+    println!(
+        "{name} is host {} of {}: {}",
+        assignment.rank,
+        assignment.hosts.len(),
+        assignment.flags.join(" ")
+    );
+    let outcome = take_part(args, &config, &link, &assignment, &stop);
+    let message = match outcome {
+        Ok((result, None)) => FromAgent::Result(Box::new(result)),
+        Ok((result, Some(error))) => {
+            // The coordinator may be gone; it is told if it is not.
+            let _ = link.close(&FromAgent::Result(Box::new(result)));
+            return Err(error.into());
+        }
+        Err(error) => {
+            let reason = one_line(&error.to_string());
+            let reason = reason.trim_start_matches("error: ").to_owned();
+            let _ = link.close(&FromAgent::Failed { reason });
+            return Err(error);
+        }
+    };
+    link.close(&message).map_err(AgentError::from)?;
+    println!("{name} is through");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the node; gives the result, and why the run ended before its time.
+fn take_part(
+    args: &AgentArgs,
+    config: &NodeConfig,
+    link: &AgentLink,
+    assignment: &Assignment,
+    stop: &std::sync::Arc<std::sync::atomic::AtomicBool>,
+) -> Result<(HostResult, Option<AgentError>), Box<dyn Error>> {
+    let load = load_args(assignment)?;
+    let servers = servers(assignment)?;
+    let timeout = args.node.machine.timeout;
+    let client = (!servers.is_empty()).then(|| {
+        let mut client = client_config(&load, timeout, servers, MessageFormat::Plain);
+        client.seed = load.seed.wrapping_add(u64::from(assignment.rank) * SEED_STEP);
+        client
+    });
+    let server = ServerConfig { port: args.port, verify: !load.no_verify };
+    let host = HostConfig { server, client };
+    let mut node = Node::start(config)?;
+    stop_on_signals(&node.stop_flag())?;
+    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        return Err(AgentError::Interrupted.into());
+    }
+    let shards = node.shards();
+    let ran = run_host(&mut node, link, &host)?;
+    node.close()?;
+    let HostRun { client, served, report, end } = ran;
+    let mut own = counters(&report);
+    let device = args.node.device.to_string();
+    let report = client.zip(host.client.as_ref()).map(|(result, config)| {
+        let mut run = run_config(&load, &config.generator, shards, "", &device);
+        run.parameters.insert("pattern".to_owned(), assignment.pattern.clone());
+        let counters = std::mem::take(&mut own);
+        Report::new(run, Machine::detect(), &result.totals, &result.recorder, counters)
+    });
+    let error = match end {
+        HostEnd::Told => None,
+        HostEnd::Refused(reason) => Some(AgentError::Refused(reason)),
+        HostEnd::Orphaned(error) => Some(AgentError::Link(error)),
+        HostEnd::Signal => Some(AgentError::Interrupted),
+    };
+    Ok((HostResult { report, served: in_report(served), counters: own }, error))
+}
+
+const fn in_report(counts: ServerCounts) -> Served {
+    Served {
+        requests: counts.requests,
+        request_bytes: counts.request_bytes,
+        corrupted: counts.corrupted,
+        refused: counts.refused,
+    }
+}
+
+/// The load, read from options as the command line gives them.
+fn load_args(assignment: &Assignment) -> Result<LoadArgs, Box<dyn Error>> {
+    let directory = Directory::new()?;
+    let mut words = vec!["homa-load".to_owned()];
+    words.extend(assignment.flags.iter().cloned());
+    for file in &assignment.files {
+        let name = Path::new(&file.name).file_name().unwrap_or(OsStr::new("file"));
+        let path = directory.0.join(name);
+        std::fs::write(&path, &file.content)?;
+        words.push(format!("{}={}", file.option, path.display()));
+    }
+    let flags = LoadFlags::try_parse_from(words).map_err(|error| {
+        let error = one_line(&error.to_string());
+        format!("the coordinator's options are not understood here: {error}")
+    })?;
+    Ok(flags.load)
+}
+
+/// Those that this host sends to.
+fn servers(assignment: &Assignment) -> Result<Vec<(std::net::IpAddr, HomaPort)>, Box<dyn Error>> {
+    let pattern: Pattern = assignment.pattern.parse()?;
+    let hosts = assignment.hosts.len() as u32;
+    let destinations = pattern.destinations(assignment.rank, hosts).into_iter();
+    let host = |rank: u32| {
+        let host = assignment.hosts.get(rank as usize).ok_or(LinkError::Closed)?;
+        Ok((host.address, HomaPort(host.port)))
+    };
+    destinations.map(host).collect()
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// Adds what an inventory says about this host to the command line of an agent.
+pub(crate) fn with_inventory(words: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    if words.get(1).and_then(|word| word.to_str()) != Some("agent") {
+        return Ok(words);
+    }
+    let Some(file) = value_of(&words, "--inventory", "HOMA_LOAD_INVENTORY") else {
+        return Ok(words);
+    };
+    let name = value_of(&words, "--name", "HOMA_LOAD_NAME");
+    let name = name.map_or_else(host_name, |name| name.to_string_lossy().into_owned());
+    let inventory = read_inventory(Path::new(&file))?;
+    let options = inventory.agent_options(&name).ok_or_else(|| {
+        format!(
+            "{} has no host \"{name}\", but {}: choose one with --name",
+            Path::new(&file).display(),
+            inventory.names().join(", ")
+        )
+    })?;
+    let (first, rest) = words.split_at(2);
+    let options = options.into_iter().map(OsString::from);
+    Ok(first.iter().cloned().chain(options).chain(rest.iter().cloned()).collect())
+}
+
+/// The value of an option, else of a variable of the environment.
+fn value_of(words: &[OsString], option: &str, variable: &str) -> Option<OsString> {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if word == option {
+            return words.next().cloned();
+        }
+        let rest = word.to_str().and_then(|word| word.strip_prefix(option)?.strip_prefix('='));
+        if let Some(value) = rest {
+            return Some(value.into());
+        }
+    }
+    std::env::var_os(variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn an_inventory_gives_options_before_those_given() {
+        let file = format!("homa-inventory-{}.toml", std::process::id());
+        let file = std::env::temp_dir().join(file);
+        let text = "[[host]]\nname = \"a\"\naddress = \"10.0.0.1/24\"\ndevice = \"null\"\n";
+        std::fs::write(&file, text).unwrap();
+        let path = file.clone();
+        let file = file.display().to_string();
+        for inventory in [format!("--inventory {file}"), format!("--inventory={file}")] {
+            let got = with_inventory(words(&format!("homa-load agent {inventory} --name a")));
+            let wanted =
+                format!("homa-load agent --device=null --ip=10.0.0.1/24 {inventory} --name a");
+            assert_eq!(got.unwrap(), words(&wanted));
+        }
+        let error = with_inventory(words(&format!("h agent --name=b --inventory={file}")));
+        assert!(error.unwrap_err().contains("has no host \"b\", but a: choose one with --name"));
+        std::fs::remove_file(path).unwrap();
+        let error = with_inventory(words("h agent --inventory=/nowhere --name a")).unwrap_err();
+        assert!(error.starts_with("/nowhere: "), "{error}");
+    }
+
+    #[test]
+    fn other_commands_are_left_alone() {
+        let other = words("homa-load server --inventory /nowhere");
+        assert_eq!(with_inventory(other.clone()).unwrap(), other);
+    }
+}
