@@ -281,7 +281,7 @@ fn watched_server() {
     println!("the server is ready");
     let counts: Arc<Mutex<ServerCounts>> = Arc::default();
     let result = Arc::clone(&counts);
-    let config = ServerConfig { port: HomaPort(4000), verify: true };
+    let config = ServerConfig::new(HomaPort(4000));
     node.run(|cx| Watched { server: ServerApp::new(cx, config, result) })
         .expect("the server ends well");
     assert_eq!(counts.lock().expect("no panic").corrupted, 0);

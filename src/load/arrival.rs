@@ -5,6 +5,7 @@
 //! plan, and latency measured from the planned time leaves out nothing (no coordinated omission).
 
 use core::fmt;
+use core::str::FromStr;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
@@ -12,6 +13,53 @@ use rand_xoshiro::rand_core::SeedableRng;
 use super::quantity::Rate;
 use super::workload::unit_interval;
 use crate::time::Nanos;
+
+/// The most RPCs that may be due at one moment.
+const BURST_MAX: u32 = 1_000_000;
+
+/// How the requests of an open loop are spread over time. The mean rate is the same for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrival {
+    /// A Poisson process: as of many users who know nothing of each other.
+    #[default]
+    Poisson,
+    /// Gaps of any length from nothing to twice the mean, all equally likely.
+    Uniform,
+    /// Equal gaps, from a random moment of the first on.
+    Constant,
+    /// This many at once; the bursts themselves are a Poisson process.
+    Burst(u32),
+}
+
+impl fmt::Display for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poisson => f.write_str("Poisson"),
+            Self::Uniform => f.write_str("uniform gaps"),
+            Self::Constant => f.write_str("equal gaps"),
+            Self::Burst(rpcs) => write!(f, "bursts of {rpcs}"),
+        }
+    }
+}
+
+impl FromStr for Arrival {
+    type Err = String;
+
+    /// Reads `poisson`, `uniform`, `constant` or `burst:N`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let burst = text.strip_prefix("burst:").and_then(|rpcs| rpcs.parse().ok());
+        match (text, burst) {
+            ("poisson", _) => Ok(Self::Poisson),
+            ("uniform", _) => Ok(Self::Uniform),
+            ("constant", _) => Ok(Self::Constant),
+            (_, Some(rpcs @ 1..=BURST_MAX)) => Ok(Self::Burst(rpcs)),
+            _ => Err(format!(
+                "unknown arrival '{text}': use poisson, uniform, constant, or burst:N with N from 1 \
+                 to {BURST_MAX}"
+            )),
+        }
+    }
+}
 
 /// How much load is offered.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,11 +69,13 @@ pub enum Load {
         /// RPCs outstanding.
         outstanding: u32,
     },
-    /// A Poisson process of this rate, with a limit of RPCs outstanding that only delays (and counts)
-    /// sends.
+    /// This rate whatever becomes of the RPCs, with a limit of RPCs outstanding that only delays (and
+    /// counts) sends.
     Open {
         /// Mean rate.
         rate: Rate,
+        /// How the requests are spread over time.
+        arrival: Arrival,
         /// Limit of RPCs outstanding.
         outstanding_max: u32,
     },
@@ -40,8 +90,9 @@ impl Load {
         let share = |whole: u32| (whole / parts + u32::from(part < whole % parts)).max(1);
         match self {
             Self::Closed { outstanding } => Self::Closed { outstanding: share(outstanding) },
-            Self::Open { rate, outstanding_max } => Self::Open {
+            Self::Open { rate, arrival, outstanding_max } => Self::Open {
                 rate: rate.scaled(1.0 / f64::from(parts)),
+                arrival,
                 outstanding_max: share(outstanding_max),
             },
         }
@@ -60,34 +111,44 @@ impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed { outstanding } => write!(f, "closed loop, {outstanding} outstanding"),
-            Self::Open { rate, outstanding_max } => {
-                write!(f, "open loop, Poisson at {rate}, at most {outstanding_max} outstanding")
+            Self::Open { rate, arrival, outstanding_max } => {
+                write!(f, "open loop, {arrival} at {rate}, at most {outstanding_max} outstanding")
             }
         }
     }
 }
 
-/// The times of a Poisson process: gaps are exponentially distributed and independent.
+/// The times of the requests of an open loop.
 #[derive(Clone, Debug)]
-pub struct PoissonArrivals {
+pub struct Arrivals {
+    arrival: Arrival,
     rng: Xoshiro256PlusPlus,
     start: Nanos,
     gap_mean_ns: f64,
     /// Time from the start to the next arrival. Kept as a float so that rounding to whole
     /// nanoseconds does not add up: 53 bits are exact to 0.1 us after 10 years.
     next_ns: f64,
+    /// Those of the burst that come after the next.
+    burst_rest: u32,
 }
 
-impl PoissonArrivals {
-    /// A process of `rps` arrivals per second after `start`; the same seed gives the same times.
-    pub fn new(start: Nanos, rps: f64, seed: u64) -> Self {
+impl Arrivals {
+    /// `rps` arrivals per second on average after `start`; the same seed gives the same times.
+    pub fn new(arrival: Arrival, start: Nanos, rps: f64, seed: u64) -> Self {
         let mut arrivals = Self {
+            arrival,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             start,
             gap_mean_ns: 1e9 / rps,
             next_ns: 0.0,
+            burst_rest: 0,
         };
-        arrivals.advance();
+        if arrival == Arrival::Constant {
+            // Generators of one run must not go in step.
+            arrivals.next_ns = arrivals.gap_mean_ns * unit_interval(&mut arrivals.rng);
+        } else {
+            arrivals.advance();
+        }
         arrivals
     }
 
@@ -100,9 +161,30 @@ impl PoissonArrivals {
     /// Goes on to the arrival after the next.
     #[inline]
     pub fn advance(&mut self) {
+        match self.arrival {
+            Arrival::Poisson => self.next_ns += self.exponential_gap_ns(),
+            Arrival::Uniform => {
+                self.next_ns += 2.0 * self.gap_mean_ns * unit_interval(&mut self.rng);
+            }
+            Arrival::Constant => self.next_ns += self.gap_mean_ns,
+            Arrival::Burst(rpcs) => self.advance_burst(rpcs),
+        }
+    }
+
+    fn advance_burst(&mut self, rpcs: u32) {
+        if self.burst_rest > 0 {
+            self.burst_rest -= 1;
+            return;
+        }
+        self.burst_rest = rpcs.max(1) - 1;
+        self.next_ns += f64::from(rpcs.max(1)) * self.exponential_gap_ns();
+    }
+
+    #[inline]
+    fn exponential_gap_ns(&mut self) -> f64 {
         // 1 - u is in (0,1], so the logarithm is finite. Not that of the platform: simulations are to be
         // the same everywhere.
-        self.next_ns -= self.gap_mean_ns * libm::log(1.0 - unit_interval(&mut self.rng));
+        -self.gap_mean_ns * libm::log(1.0 - unit_interval(&mut self.rng))
     }
 }
 
@@ -111,7 +193,11 @@ mod tests {
     use super::*;
 
     fn gaps_ns(rps: f64, seed: u64, count: usize) -> Vec<f64> {
-        let mut arrivals = PoissonArrivals::new(Nanos(500), rps, seed);
+        gaps_of(Arrival::Poisson, rps, seed, count)
+    }
+
+    fn gaps_of(arrival: Arrival, rps: f64, seed: u64, count: usize) -> Vec<f64> {
+        let mut arrivals = Arrivals::new(arrival, Nanos(500), rps, seed);
         let mut last = Nanos(500);
         (0..count)
             .map(|_| {
@@ -148,6 +234,61 @@ mod tests {
     }
 
     #[test]
+    fn uniform_gaps_end_at_twice_the_mean() {
+        let gaps = gaps_of(Arrival::Uniform, 100_000.0, 7, 100_000);
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        assert!((mean / 10_000.0 - 1.0).abs() < 0.01, "mean {mean}");
+        // (2 x mean)^2 / 12.
+        assert!((variance / (4e8 / 12.0) - 1.0).abs() < 0.03, "variance {variance}");
+        assert!(gaps.iter().all(|&gap| gap <= 20_001.0));
+    }
+
+    #[test]
+    fn constant_gaps_begin_anywhere_in_the_first() {
+        let gaps = gaps_of(Arrival::Constant, 300_000.0, 7, 10_000);
+        assert!(gaps[0] < 3_334.0);
+        assert!(gaps[1..].iter().all(|&gap| (3_333.0..=3_334.0).contains(&gap)));
+        let total: f64 = gaps[1..].iter().sum();
+        assert!((total - 9_999.0 * 1e9 / 300e3).abs() <= 1.0, "{total}");
+        assert_ne!(gaps[0], gaps_of(Arrival::Constant, 300_000.0, 8, 1)[0]);
+    }
+
+    #[test]
+    fn bursts_are_due_at_once_and_keep_the_rate() {
+        let n = 8 * 20_000;
+        let gaps = gaps_of(Arrival::Burst(8), 100_000.0, 7, n);
+        for burst in gaps.chunks(8) {
+            assert!(burst[0] > 0.0 && burst[1..].iter().all(|&gap| gap == 0.0), "{burst:?}");
+        }
+        let mean = gaps.iter().sum::<f64>() / n as f64;
+        // Standard error of 20,000 exponential gaps: 0.7 %.
+        assert!((mean / 10_000.0 - 1.0).abs() < 0.03, "{mean}");
+        let single = gaps_of(Arrival::Burst(1), 1e5, 3, 100);
+        assert_eq!(single, gaps_of(Arrival::Poisson, 1e5, 3, 100));
+    }
+
+    #[test]
+    fn arrivals_are_read() {
+        for (text, arrival, shown) in [
+            ("poisson", Arrival::Poisson, "Poisson"),
+            ("uniform", Arrival::Uniform, "uniform gaps"),
+            ("constant", Arrival::Constant, "equal gaps"),
+            ("burst:16", Arrival::Burst(16), "bursts of 16"),
+        ] {
+            assert_eq!(text.parse(), Ok(arrival));
+            assert_eq!(arrival.to_string(), shown);
+        }
+        for text in ["burst", "burst:0", "burst:1000001", "burst:x", "often", ""] {
+            let error = text.parse::<Arrival>().unwrap_err();
+            assert!(
+                error.starts_with(&format!("unknown arrival '{text}': use poisson")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn a_seed_decides_the_times() {
         assert_eq!(gaps_ns(1e5, 1, 100), gaps_ns(1e5, 1, 100));
         assert_ne!(gaps_ns(1e5, 1, 100), gaps_ns(1e5, 2, 100));
@@ -166,8 +307,10 @@ mod tests {
         let closed = Load::Closed { outstanding: 10 };
         let parts: Vec<u32> = (0..4).map(|i| closed.part(i, 4).outstanding_max()).collect();
         assert_eq!(parts, [3, 3, 2, 2]);
-        let open = Load::Open { rate: Rate::Rps(9e3), outstanding_max: 1 };
-        assert_eq!(open.part(2, 3), Load::Open { rate: Rate::Rps(9e3 / 3.0), outstanding_max: 1 });
+        let arrival = Arrival::Poisson;
+        let open = Load::Open { rate: Rate::Rps(9e3), arrival, outstanding_max: 1 };
+        let part = Load::Open { rate: Rate::Rps(9e3 / 3.0), arrival, outstanding_max: 1 };
+        assert_eq!(open.part(2, 3), part);
         assert_eq!(open.to_string(), "open loop, Poisson at 9.00 kRPC/s, at most 1 outstanding");
         assert_eq!(closed.to_string(), "closed loop, 10 outstanding");
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use super::arrival::{Load, PoissonArrivals};
+use super::arrival::{Arrivals, Load};
 use super::workload::Workload;
 use crate::time::Nanos;
 
@@ -192,6 +192,11 @@ pub struct Totals {
     pub stale: u64,
     /// The longest time between due and sent.
     pub lag_max: Nanos,
+    /// What was due before the measured time ended and was not over then, sent or not: how far behind
+    /// the run was at last. 0 when a count ends the run.
+    pub backlog: u64,
+    /// The most RPCs outstanding at a time; of several generators, the sum of theirs.
+    pub outstanding_peak: u64,
     /// The measured time; its end is that of the last measured RPC when a count ends the run.
     pub measured_from: Nanos,
     /// See `measured_from`.
@@ -227,6 +232,8 @@ impl Totals {
         self.refused += other.refused;
         self.stale += other.stale;
         self.lag_max = self.lag_max.max(other.lag_max);
+        self.backlog += other.backlog;
+        self.outstanding_peak += other.outstanding_peak;
         self.measured_from = self.measured_from.min(other.measured_from);
         self.measured_to = self.measured_to.max(other.measured_to);
         self.traffic.merge(other.traffic);
@@ -260,13 +267,16 @@ pub struct Generator {
     config: GeneratorConfig,
     rng: Xoshiro256PlusPlus,
     /// `None` in a closed loop.
-    arrivals: Option<PoissonArrivals>,
+    arrivals: Option<Arrivals>,
     slots: Box<[Slot]>,
     free: Vec<u32>,
     /// Slots whose RPC the transport refused, to be given out again in order.
     refused: VecDeque<u32>,
     outstanding: u32,
     measured_planned: u64,
+    /// Due so far, measured or not, and over before the measured time ended.
+    planned: u64,
+    over_in_time: u64,
     /// The last time that an RPC was due and no slot free.
     blocked: Option<Nanos>,
     last_planned: Nanos,
@@ -280,9 +290,9 @@ impl Generator {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let arrivals = match config.load {
             Load::Closed { .. } => None,
-            Load::Open { rate, .. } => {
+            Load::Open { rate, arrival, .. } => {
                 let rps = rate.rps(config.workload.mean_bytes());
-                Some(PoissonArrivals::new(config.start, rps, rng.next_u64()))
+                Some(Arrivals::new(arrival, config.start, rps, rng.next_u64()))
             }
         };
         let slot = Slot {
@@ -308,6 +318,8 @@ impl Generator {
             refused: VecDeque::with_capacity(slots as usize),
             outstanding: 0,
             measured_planned: 0,
+            planned: 0,
+            over_in_time: 0,
             blocked: None,
             last_planned: config.start,
             totals: Totals { measured_from, measured_to, ..Totals::default() },
@@ -335,6 +347,7 @@ impl Generator {
         }
         let measured = planned >= self.totals.measured_from;
         self.measured_planned += u64::from(measured);
+        self.planned += 1;
         self.last_planned = planned;
         let size_bytes = self.config.workload.sample(&mut self.rng);
         let destination = self.draw_destination();
@@ -407,6 +420,7 @@ impl Generator {
         slot.state = State::Sent;
         slot.sent = now;
         self.outstanding += 1;
+        self.totals.outstanding_peak = self.totals.outstanding_peak.max(self.outstanding.into());
         self.totals.lag_max = self.totals.lag_max.max(now.since(slot.planned));
         let sent =
             if slot.measured { &mut self.totals.sent } else { &mut self.totals.warm_up_sent };
@@ -446,6 +460,7 @@ impl Generator {
 
     fn note_done(&mut self, now: Nanos, slot: &Slot, outcome: Outcome) -> Option<Sample> {
         let totals = &mut self.totals;
+        self.over_in_time += u64::from(now < totals.measured_to);
         if slot.measured && matches!(self.config.end, End::Rpcs(_)) {
             totals.measured_to = totals.measured_to.max(now);
         }
@@ -508,7 +523,7 @@ impl Generator {
     /// Whether the run is over: nothing more will become due and nothing is outstanding or overdue,
     /// or the time to wait for that has passed.
     pub fn is_finished(&self, now: Nanos) -> bool {
-        let next = self.arrivals.as_ref().map_or(now, PoissonArrivals::next);
+        let next = self.arrivals.as_ref().map_or(now, Arrivals::next);
         if !self.is_past_end(next) {
             return match self.config.end {
                 End::After(_) => now >= self.totals.measured_to + self.config.drain,
@@ -538,10 +553,14 @@ impl Generator {
             let measured = u64::from(due >= self.totals.measured_from);
             self.totals.never_sent += measured;
             self.measured_planned += measured;
+            self.planned += 1;
             self.totals.lag_max = self.totals.lag_max.max(now.since(due));
             if let Some(arrivals) = &mut self.arrivals {
                 arrivals.advance();
             }
+        }
+        if matches!(self.config.end, End::After(_)) {
+            self.totals.backlog = self.planned - self.over_in_time;
         }
         self.totals.measured_to = self.totals.measured_to.min(now).max(self.totals.measured_from);
         self.totals

@@ -9,6 +9,7 @@
 //! - [`pattern`]: who sends to whom; `cluster`: one load on many hosts (feature `cli`).
 //! - `ping`, `cp_node`: output and messages as of those programs (feature `cli`).
 //! - `windows`, `bench`: figures of a shared machine as ratios to a raw baseline (feature `cli`).
+//! - [`wire_cost`]: what messages take on the wire; [`response`]: how long responses are, and when they come.
 //! - [`quantity`]: durations, sizes and rates as people write them.
 //!
 //! A client of a transport that answers at once:
@@ -16,13 +17,13 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use homa::load::arrival::Load;
+//! use homa::load::arrival::{Arrival, Load};
 //! use homa::load::generator::{End, Generator, GeneratorConfig, Outcome};
 //! use homa::time::Nanos;
 //!
 //! let config = GeneratorConfig {
 //!     workload: Arc::new("w3".parse()?),
-//!     load: Load::Open { rate: "100k".parse()?, outstanding_max: 64 },
+//!     load: Load::Open { rate: "100k".parse()?, arrival: Arrival::Poisson, outstanding_max: 64 },
 //!     start: Nanos::ZERO,
 //!     warm_up: Nanos::from_ms(1),
 //!     end: End::After(Nanos::from_ms(10)),
@@ -67,9 +68,11 @@ pub mod quantity;
 pub mod recorder;
 #[cfg(feature = "cli")]
 pub mod report;
+pub mod response;
 pub mod slowdown;
 #[cfg(feature = "cli")]
 pub mod table;
 #[cfg(feature = "cli")]
 pub mod windows;
+pub mod wire_cost;
 pub mod workload;

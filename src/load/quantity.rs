@@ -123,6 +123,15 @@ pub enum Rate {
     Rps(f64),
     /// Payload bits per second of the requests; headers do not count.
     Bps(f64),
+    /// Bits per second that the DATA packets of the requests take on the wire, with all headers, gaps
+    /// and preambles.
+    WireBps {
+        /// The rate.
+        bps: f64,
+        /// What a request takes on the wire on average, see
+        /// [`WireCost::mean_bytes`](super::wire_cost::WireCost::mean_bytes).
+        request_mean_bytes: f64,
+    },
 }
 
 impl Rate {
@@ -131,6 +140,7 @@ impl Rate {
         match self {
             Self::Rps(rps) => rps,
             Self::Bps(bps) => bps / (8.0 * mean_bytes),
+            Self::WireBps { bps, request_mean_bytes } => bps / (8.0 * request_mean_bytes),
         }
     }
 
@@ -140,6 +150,9 @@ impl Rate {
         match self {
             Self::Rps(rps) => Self::Rps(rps * factor),
             Self::Bps(bps) => Self::Bps(bps * factor),
+            Self::WireBps { bps, request_mean_bytes } => {
+                Self::WireBps { bps: bps * factor, request_mean_bytes }
+            }
         }
     }
 }
@@ -149,6 +162,7 @@ impl fmt::Display for Rate {
         match self {
             Self::Rps(rps) => write!(f, "{}RPC/s", show_scaled(*rps)),
             Self::Bps(bps) => write!(f, "{}bps of payload", show_scaled(*bps)),
+            Self::WireBps { bps, .. } => write!(f, "{}bps on the wire", show_scaled(*bps)),
         }
     }
 }
@@ -330,6 +344,9 @@ mod tests {
         assert_eq!(Rate::Rps(5.0).scaled(2.0), Rate::Rps(10.0));
         assert_eq!(Rate::Rps(100e3).to_string(), "100 kRPC/s");
         assert_eq!(Rate::Bps(10e9).to_string(), "10.0 Gbps of payload");
+        let wire = Rate::WireBps { bps: 16e9, request_mean_bytes: 1000.0 };
+        assert_eq!(wire.scaled(0.5).rps(882.0), 1e6);
+        assert_eq!(wire.to_string(), "16.0 Gbps on the wire");
     }
 
     #[test]

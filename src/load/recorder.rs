@@ -26,6 +26,8 @@ pub struct RecorderConfig {
     pub classes: SizeClasses,
     /// What slowdown is relative to.
     pub best_case: BestCase,
+    /// Further definitions of slowdown to record beside it.
+    pub other_best_cases: Vec<BestCase>,
     /// Where the first window begins: where measuring begins.
     pub measured_from: Nanos,
     /// Length of a window.
@@ -50,10 +52,16 @@ impl RecorderConfig {
         Self {
             classes,
             best_case,
+            other_best_cases: Vec::new(),
             measured_from,
             window: Self::WINDOW,
             windows_max: windows.min(120_000) as usize,
         }
+    }
+
+    /// All definitions of slowdown that are recorded, the one that is shown first.
+    pub fn best_cases(&self) -> impl Iterator<Item = &BestCase> {
+        std::iter::once(&self.best_case).chain(&self.other_best_cases)
     }
 }
 
@@ -208,24 +216,60 @@ impl Windows {
 pub struct ClassRecord {
     /// From the planned time, in ns.
     pub latency: LatencyHistogram,
-    /// In thousandths, two significant digits; `None` when the best case is known only after the run.
-    slowdown: Option<Histogram<u64>>,
+    /// One for each definition, in the order of [`RecorderConfig::best_cases`]; `None` when the best
+    /// case is known only after the run.
+    slowdowns: Box<[Option<SlowdownHistogram>]>,
+}
+
+/// Slowdowns in thousandths, two significant digits.
+pub type SlowdownHistogram = Histogram<u64>;
+
+/// An empty histogram of slowdowns.
+pub(super) fn slowdown_histogram() -> SlowdownHistogram {
+    histogram(SLOWDOWN_MAX, 2)
+}
+
+/// An empty histogram of latencies.
+pub(super) fn latency_histogram() -> LatencyHistogram {
+    histogram(LATENCY_MAX.0, 3)
+}
+
+/// The slowdown that a fraction `q` of the RPCs does not exceed; `None` without RPCs. `slowdowns` is
+/// absent when the best case is the shortest of `latencies`.
+pub(super) fn slowdown_at(
+    slowdowns: Option<&SlowdownHistogram>,
+    latencies: &LatencyHistogram,
+    q: f64,
+) -> Option<f64> {
+    if latencies.is_empty() {
+        return None;
+    }
+    Some(match slowdowns {
+        Some(slowdowns) => {
+            // The middle of a bucket: its upper end would be up to 1 % too large.
+            let value = slowdowns.median_equivalent(slowdowns.value_at_quantile(q));
+            value as f64 / SLOWDOWN_UNIT
+        }
+        None => latencies.value_at_quantile(q) as f64 / latencies.min().max(1) as f64,
+    })
 }
 
 impl ClassRecord {
-    /// The slowdown that a fraction `q` of the RPCs does not exceed; `None` without RPCs.
+    /// The slowdown that a fraction `q` of the RPCs does not exceed, by [`RecorderConfig::best_case`];
+    /// `None` without RPCs.
     pub fn slowdown_at(&self, q: f64) -> Option<f64> {
-        if self.latency.is_empty() {
-            return None;
-        }
-        Some(match &self.slowdown {
-            Some(slowdown) => {
-                // The middle of a bucket: its upper end would be up to 1 % too large.
-                let value = slowdown.median_equivalent(slowdown.value_at_quantile(q));
-                value as f64 / SLOWDOWN_UNIT
-            }
-            None => self.latency.value_at_quantile(q) as f64 / self.latency.min().max(1) as f64,
-        })
+        self.slowdown_by(0, q)
+    }
+
+    /// The same by one of [`RecorderConfig::best_cases`].
+    pub fn slowdown_by(&self, definition: usize, q: f64) -> Option<f64> {
+        slowdown_at(self.slowdowns(definition), &self.latency, q)
+    }
+
+    /// All slowdowns by one of [`RecorderConfig::best_cases`]; `None` when that is known only after the
+    /// run.
+    pub fn slowdowns(&self, definition: usize) -> Option<&SlowdownHistogram> {
+        self.slowdowns.get(definition)?.as_ref()
     }
 }
 
@@ -250,6 +294,7 @@ pub struct Recorder {
     config: RecorderConfig,
     classes: Vec<ClassRecord>,
     service: LatencyHistogram,
+    lag: LatencyHistogram,
     windows: Windows,
     interval: Interval,
 }
@@ -257,14 +302,14 @@ pub struct Recorder {
 impl Recorder {
     /// An empty recorder. Takes about 0.3 MB for each size class.
     pub fn new(config: RecorderConfig) -> Self {
-        let known = config.best_case.best_ns(1).is_some();
-        let class = ClassRecord {
-            latency: histogram(LATENCY_MAX.0, 3),
-            slowdown: known.then(|| histogram(SLOWDOWN_MAX, 2)),
-        };
+        let slowdowns = config
+            .best_cases()
+            .map(|best_case| best_case.best_ns(1, 1).map(|_| slowdown_histogram()));
+        let class = ClassRecord { latency: latency_histogram(), slowdowns: slowdowns.collect() };
         Self {
             classes: vec![class; config.classes.len()],
-            service: histogram(LATENCY_MAX.0, 3),
+            service: latency_histogram(),
+            lag: latency_histogram(),
             windows: Windows::new(&config),
             interval: Interval::new(),
             config,
@@ -282,12 +327,15 @@ impl Recorder {
             return;
         }
         self.service.saturating_record(sample.done.since(sample.sent).0);
+        self.lag.saturating_record(sample.sent.since(sample.planned).0);
         let class = &mut self.classes[self.config.classes.class_of(sample.request_bytes)];
         class.latency.saturating_record(latency_ns);
-        let best_ns = self.config.best_case.best_ns(sample.request_bytes);
-        if let (Some(slowdown), Some(best_ns)) = (&mut class.slowdown, best_ns) {
-            let thousandths = latency_ns as f64 / best_ns * SLOWDOWN_UNIT;
-            slowdown.saturating_record((thousandths + 0.5) as u64);
+        for (slowdowns, best_case) in class.slowdowns.iter_mut().zip(self.config.best_cases()) {
+            let best_ns = best_case.best_ns(sample.request_bytes, sample.response_bytes);
+            if let (Some(slowdowns), Some(best_ns)) = (slowdowns, best_ns) {
+                let thousandths = latency_ns as f64 / best_ns * SLOWDOWN_UNIT;
+                slowdowns.saturating_record((thousandths + 0.5) as u64);
+            }
         }
     }
 
@@ -311,7 +359,7 @@ impl Recorder {
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
         let (ours, theirs) = (&self.config, &other.config);
         if ours.classes != theirs.classes
-            || ours.best_case != theirs.best_case
+            || !ours.best_cases().eq(theirs.best_cases())
             || ours.measured_from != theirs.measured_from
             || ours.window != theirs.window
         {
@@ -319,11 +367,14 @@ impl Recorder {
         }
         for (into, from) in self.classes.iter_mut().zip(&other.classes) {
             into.latency.add(&from.latency).map_err(|_| MergeError)?;
-            if let (Some(into), Some(from)) = (&mut into.slowdown, &from.slowdown) {
-                into.add(from).map_err(|_| MergeError)?;
+            for (into, from) in into.slowdowns.iter_mut().zip(&from.slowdowns) {
+                if let (Some(into), Some(from)) = (into, from) {
+                    into.add(from).map_err(|_| MergeError)?;
+                }
             }
         }
         self.service.add(&other.service).map_err(|_| MergeError)?;
+        self.lag.add(&other.lag).map_err(|_| MergeError)?;
         self.interval.merge(&other.interval);
         self.windows.merge(&other.windows);
         Ok(())
@@ -347,6 +398,11 @@ impl Recorder {
     /// Latency from the real send.
     pub const fn service(&self) -> &LatencyHistogram {
         &self.service
+    }
+
+    /// Time from the planned to the real send.
+    pub const fn lag(&self) -> &LatencyHistogram {
+        &self.lag
     }
 
     /// One record per size class, in order.

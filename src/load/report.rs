@@ -12,7 +12,8 @@
 //!
 //! Histograms are lists of `[value, count]` of the buckets that are not empty, where `value` is the
 //! longest time that falls into the bucket. Buckets are less than 0.1 % wide; recording each value
-//! again, count times, in an HDR histogram of three digits from 1 ns up gives the histogram back.
+//! again, count times, in an HDR histogram of three digits from 1 ns up gives the histogram back. So
+//! reports of several senders of one run can be added up: [`Report::merge`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,12 +22,15 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::generator::{End, Failure, GeneratorConfig, Totals};
-use super::recorder::{LatencyHistogram, Recorder, Window};
+use super::recorder::{ClassRecord, LatencyHistogram, Recorder, Window};
 use super::workload::Cut;
 
 pub mod hosts;
-pub mod merge;
+mod merge;
+mod side;
 mod text;
+
+pub use side::{CoreReport, SideReport};
 
 /// Name and version of the JSON schema.
 pub const SCHEMA: &str = "homa-load/1";
@@ -150,6 +154,12 @@ pub struct TotalsReport {
     pub stale: u64,
     /// The longest time from due to sent.
     pub lag_ns_max: u64,
+    /// Due before the measured time ended and not over then.
+    #[serde(default)]
+    pub backlog: u64,
+    /// The most RPCs outstanding at a time; of several senders, the sum of theirs.
+    #[serde(default)]
+    pub outstanding_peak: u64,
     /// Length of the measured time.
     pub measured_ns: u64,
 }
@@ -169,6 +179,8 @@ impl From<&Totals> for TotalsReport {
             refused: totals.refused,
             stale: totals.stale,
             lag_ns_max: totals.lag_max.0,
+            backlog: totals.backlog,
+            outstanding_peak: totals.outstanding_peak,
             measured_ns: totals.measured().0,
         }
     }
@@ -231,6 +243,39 @@ impl From<&LatencyHistogram> for Percentiles {
     }
 }
 
+/// A definition of slowdown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowdownDefinition {
+    /// Its short name: `idle`, `idle-min`, `cperf`, `paper` or `least`.
+    pub name: String,
+    /// What is divided by what.
+    pub text: String,
+}
+
+/// Slowdowns of a size class by one definition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlowdownReport {
+    /// Median; absent without RPCs.
+    pub p50: Option<f64>,
+    /// 99th percentile; absent without RPCs.
+    pub p99: Option<f64>,
+    /// 99.9th percentile; absent without RPCs.
+    pub p99_9: Option<f64>,
+    /// In thousandths, less than 1 % wide; empty for `least`, which the latencies give.
+    pub histogram: Vec<(u64, u64)>,
+}
+
+impl SlowdownReport {
+    fn new(class: &ClassRecord, definition: usize) -> Self {
+        Self {
+            p50: class.slowdown_by(definition, 0.5),
+            p99: class.slowdown_by(definition, 0.99),
+            p99_9: class.slowdown_by(definition, 0.999),
+            histogram: class.slowdowns(definition).map(buckets).unwrap_or_default(),
+        }
+    }
+}
+
 /// A size class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SizeReport {
@@ -246,6 +291,9 @@ pub struct SizeReport {
     pub slowdown_p99: Option<f64>,
     /// Latency in full.
     pub histogram: Vec<(u64, u64)>,
+    /// Slowdown by each of [`Report::slowdown_definitions`], the first of which is the one above.
+    #[serde(default)]
+    pub slowdowns: Vec<SlowdownReport>,
 }
 
 /// The windows of the measured time.
@@ -285,14 +333,26 @@ pub struct Report {
     pub latency: Percentiles,
     /// From the real send.
     pub service: Percentiles,
+    /// From the planned time to the real send.
+    #[serde(default)]
+    pub lag: Percentiles,
     /// What slowdown is relative to.
     pub slowdown_definition: String,
+    /// All definitions of slowdown that were recorded, the one above first.
+    #[serde(default)]
+    pub slowdown_definitions: Vec<SlowdownDefinition>,
     /// Latency and slowdown by size of the request.
     pub by_size: Vec<SizeReport>,
     /// Rate and median over time.
     pub windows: WindowsReport,
     /// `service` in full; `latency` in full is the sum of those of `by_size`.
     pub service_histogram: Vec<(u64, u64)>,
+    /// `lag` in full.
+    #[serde(default)]
+    pub lag_histogram: Vec<(u64, u64)>,
+    /// What it cost, by side: `client`, and `server` if that is known.
+    #[serde(default)]
+    pub sides: Vec<SideReport>,
     /// Counters of the transport and the port, by name.
     pub counters: BTreeMap<String, u64>,
     /// The hosts of a run on several, by rank; else absent.
@@ -308,6 +368,8 @@ pub enum ReportError {
     Json(serde_json::Error),
     /// Of another version, whose name this is.
     Schema(String),
+    /// Reports that are not parts of one run: what differs, and how.
+    Unlike(String),
 }
 
 impl fmt::Display for ReportError {
@@ -319,6 +381,7 @@ impl fmt::Display for ReportError {
                 "a report of schema \"{schema}\", this program reads \"{SCHEMA}\"; use the version \
                  that wrote it"
             ),
+            Self::Unlike(how) => write!(f, "not reports of one run: {how}"),
         }
     }
 }
@@ -335,6 +398,7 @@ impl Report {
         counters: BTreeMap<String, u64>,
     ) -> Self {
         let sizes = &recorder.config().classes;
+        let definitions = recorder.config().best_cases().count();
         let by_size = recorder.classes().iter().enumerate().map(|(index, class)| {
             let (min_bytes, max_bytes) = sizes.range(index);
             SizeReport {
@@ -344,6 +408,7 @@ impl Report {
                 slowdown_p50: class.slowdown_at(0.5),
                 slowdown_p99: class.slowdown_at(0.99),
                 histogram: buckets(&class.latency),
+                slowdowns: (0..definitions).map(|i| SlowdownReport::new(class, i)).collect(),
             }
         });
         Self {
@@ -354,10 +419,21 @@ impl Report {
             rates: RatesReport::from(totals),
             latency: Percentiles::from(&recorder.latency()),
             service: Percentiles::from(recorder.service()),
+            lag: Percentiles::from(recorder.lag()),
             slowdown_definition: recorder.config().best_case.to_string(),
+            slowdown_definitions: recorder
+                .config()
+                .best_cases()
+                .map(|best| SlowdownDefinition {
+                    name: best.name().to_owned(),
+                    text: best.to_string(),
+                })
+                .collect(),
             by_size: by_size.collect(),
             windows: WindowsReport::new(recorder.config().window.0.max(1), recorder.windows()),
             service_histogram: buckets(recorder.service()),
+            lag_histogram: buckets(recorder.lag()),
+            sides: Vec::new(),
             counters,
             hosts: Vec::new(),
         }

@@ -14,7 +14,7 @@ use crate::time::Nanos;
 #[derive(Clone, Debug, PartialEq)]
 pub enum BestCase {
     /// The time of an RPC of that size on an idle system, measured before: the definition of the
-    /// measurements in RAMCloud and in the paper on Linux Homa (ATC 2021).
+    /// measurements in RAMCloud (the shortest) and in the paper on Linux Homa (ATC 2021, the median).
     Idle(IdleTimes),
     /// A constant plus the time of the request on the link: what the benchmark of Linux Homa uses
     /// since November 2025. The response is not charged, so that a large echo scores about 2 at best.
@@ -24,21 +24,47 @@ pub enum BestCase {
         /// Link speed in bits per second.
         link_bps: f64,
     },
+    /// The computed time of request and response one way each in an idle network, as the simulations
+    /// of the Homa paper (SIGCOMM 2018) compute it for their one-way messages. Software and waiting
+    /// for the CPU count as slowdown.
+    Computed {
+        /// Speed of the hosts' links in bits per second; that of the core is four times as high.
+        link_bps: f64,
+        /// Where the server stands.
+        path: Path,
+    },
     /// The shortest time seen in the run for the size class, when nothing better is known. Flatters a
     /// system that is never idle.
     LeastSeen,
 }
 
 impl BestCase {
-    /// The best case of one size in ns; `None` when it is known only after the run.
+    /// The best case of an RPC in ns; `None` when it is known only after the run.
     #[inline]
-    pub fn best_ns(&self, size_bytes: u32) -> Option<f64> {
-        match self {
-            Self::Idle(times) => Some(times.at(size_bytes)),
+    pub fn best_ns(&self, request_bytes: u32, response_bytes: u32) -> Option<f64> {
+        match *self {
+            Self::Idle(ref times) => Some(times.at(request_bytes)),
             Self::FixedPlusLink { fixed, link_bps } => {
-                Some(fixed.0 as f64 + f64::from(size_bytes) * 8e9 / link_bps)
+                Some(fixed.0 as f64 + f64::from(request_bytes) * 8e9 / link_bps)
+            }
+            Self::Computed { link_bps, path } => {
+                let way = |bytes| ideal_us(bytes, link_bps, path) * 1e3;
+                Some(way(request_bytes) + way(response_bytes))
             }
             Self::LeastSeen => None,
+        }
+    }
+
+    /// Its name in reports and on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Idle(times) => match times.statistic {
+                IdleStatistic::Minimum => "idle-min",
+                IdleStatistic::Median | IdleStatistic::Unknown => "idle",
+            },
+            Self::FixedPlusLink { .. } => "cperf",
+            Self::Computed { .. } => "paper",
+            Self::LeastSeen => "least",
         }
     }
 }
@@ -46,10 +72,25 @@ impl BestCase {
 impl fmt::Display for BestCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Idle(_) => f.write_str("RPC time / time of that size when idle"),
+            Self::Idle(times) => {
+                let which = match times.statistic {
+                    IdleStatistic::Minimum => "shortest time",
+                    IdleStatistic::Median => "median time",
+                    IdleStatistic::Unknown => "time",
+                };
+                write!(f, "RPC time / {which} of that size when idle")
+            }
             Self::FixedPlusLink { fixed, link_bps } => {
                 let us = fixed.0 as f64 / 1e3;
                 write!(f, "RPC time / ({us} us + request at {} Gbps)", link_bps / 1e9)
+            }
+            Self::Computed { link_bps, path } => {
+                let gbps = link_bps / 1e9;
+                let path = match path {
+                    Path::IntraRack => "within a rack",
+                    Path::InterRack => "between racks",
+                };
+                write!(f, "RPC time / computed time of both messages at {gbps} Gbps {path}")
             }
             Self::LeastSeen => f.write_str("RPC time / shortest of its size class in this run"),
         }
@@ -74,9 +115,22 @@ impl fmt::Display for IdleTimesError {
 
 impl std::error::Error for IdleTimesError {}
 
+/// Which of many times on an idle system stands in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdleStatistic {
+    /// Not said.
+    #[default]
+    Unknown,
+    /// The median.
+    Median,
+    /// The shortest.
+    Minimum,
+}
+
 /// Times of RPCs on an idle system by size of the request; linear between the sizes measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdleTimes {
+    statistic: IdleStatistic,
     /// Size and time in ns, sizes rising strictly.
     points: Box<[(u32, f64)]>,
     /// `slopes[i]` is the rise in ns per byte from point i to the next.
@@ -103,7 +157,13 @@ impl IdleTimes {
         let slope =
             |pair: &[(u32, f64)]| (pair[1].1 - pair[0].1) / f64::from(pair[1].0 - pair[0].0);
         let slopes = points.windows(2).map(slope).collect();
-        Ok(Self { points: points.into(), slopes })
+        Ok(Self { statistic: IdleStatistic::Unknown, points: points.into(), slopes })
+    }
+
+    /// The same table, which says what its times are.
+    #[must_use]
+    pub fn of(self, statistic: IdleStatistic) -> Self {
+        Self { statistic, ..self }
     }
 
     /// Reads lines `size_bytes,idle_ns` after a line of column names, as [`Self::to_csv`] writes them.
@@ -179,17 +239,22 @@ pub enum Path {
 /// simulations computed it, including that the delay of the switch within a rack is left out, so that
 /// slowdowns compare with the published ones.
 pub fn paper_ideal_us(size_bytes: u32, path: Path) -> f64 {
-    const HOST_US_PER_BYTE: f64 = 8.0 / 10e3;
-    const CORE_US_PER_BYTE: f64 = 8.0 / 40e3;
+    ideal_us(size_bytes, 10e9, path)
+}
+
+/// [`paper_ideal_us`] with hosts of `link_bps` and a core four times as fast.
+pub fn ideal_us(size_bytes: u32, link_bps: f64, path: Path) -> f64 {
+    let host_us_per_byte = 8e6 / link_bps;
+    let core_us_per_byte = host_us_per_byte / 4.0;
     let (full, rest) = (size_bytes / 1472, size_bytes % 1472);
     let rest_frame = if rest > 0 { (rest + 66).max(84) } else { 0 };
     let wire_bytes = f64::from(full) * 1538.0 + f64::from(rest_frame);
     let first_frame = if full > 0 { 1538.0 } else { f64::from(rest_frame) };
     let hosts_us = 2.0 * 0.5 + 0.5;
-    let sent_us = hosts_us + wire_bytes * HOST_US_PER_BYTE + first_frame * HOST_US_PER_BYTE;
+    let sent_us = hosts_us + wire_bytes * host_us_per_byte + first_frame * host_us_per_byte;
     match path {
         Path::IntraRack => sent_us,
-        Path::InterRack => sent_us + 3.0 * 0.25 + 2.0 * first_frame * CORE_US_PER_BYTE,
+        Path::InterRack => sent_us + 3.0 * 0.25 + 2.0 * first_frame * core_us_per_byte,
     }
 }
 
@@ -212,7 +277,7 @@ mod tests {
             assert_eq!(idle.at(size), ns, "{size} B");
         }
         assert_eq!(IdleTimes::from_csv(&idle.to_csv()), Ok(idle.clone()));
-        assert_eq!(BestCase::Idle(idle).best_ns(150), Some(11e3));
+        assert_eq!(BestCase::Idle(idle).best_ns(150, 1), Some(11e3));
         assert_eq!(IdleTimes::new(vec![(5, 7.0)]).unwrap().at(1_000_000), 7.0);
         assert_eq!(IdleTimes::new(vec![(1, 9.0), (2, 2.0)]).unwrap().at(100), 1.0);
     }
@@ -235,9 +300,9 @@ mod tests {
     #[test]
     fn fixed_plus_link() {
         let best = BestCase::FixedPlusLink { fixed: Nanos::from_us(15), link_bps: 25e9 };
-        assert_eq!(best.best_ns(1_000_000), Some(335_000.0));
+        assert_eq!(best.best_ns(1_000_000, 1_000_000), Some(335_000.0));
         assert_eq!(best.to_string(), "RPC time / (15 us + request at 25 Gbps)");
-        assert_eq!(BestCase::LeastSeen.best_ns(100), None);
+        assert_eq!(BestCase::LeastSeen.best_ns(100, 100), None);
     }
 
     /// Sizes and times, inter-rack and intra-rack, that the simulations are known to give.
@@ -256,6 +321,28 @@ mod tests {
                 assert!((ideal - us).abs() < tolerance, "{size} B {path:?}: {ideal}, not {us}");
             }
         }
+    }
+
+    #[test]
+    fn both_messages_are_computed() {
+        let best = BestCase::Computed { link_bps: 10e9, path: Path::InterRack };
+        let us = best.best_ns(10_000, 100).unwrap() / 1e3;
+        assert!((us - (12.465 + 2.582)).abs() < 0.001, "{us}");
+        assert_eq!(
+            best.to_string(),
+            "RPC time / computed time of both messages at 10 Gbps between racks"
+        );
+        // Ten times the speed leaves the delays of hosts and switches.
+        assert!((ideal_us(1_000_000, 100e9, Path::IntraRack) - 85.2).abs() < 0.1);
+        let idle = IdleTimes::new(vec![(1, 1.0)]).unwrap();
+        let names = [IdleStatistic::Unknown, IdleStatistic::Median, IdleStatistic::Minimum]
+            .map(|statistic| BestCase::Idle(idle.clone().of(statistic)))
+            .map(|best| (best.name(), best.to_string()));
+        assert_eq!(names[1], ("idle", "RPC time / median time of that size when idle".to_owned()));
+        assert_eq!(
+            names[2],
+            ("idle-min", "RPC time / shortest time of that size when idle".to_owned())
+        );
     }
 
     #[test]

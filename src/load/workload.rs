@@ -7,6 +7,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rand_xoshiro::rand_core::Rng;
@@ -54,6 +55,8 @@ pub enum WorkloadError {
     Size(QuantityError),
     /// A size of zero, or above 4,294,967,295 bytes.
     SizeRange(u64),
+    /// A part of a mixture that is not written NAME:WEIGHT, or whose weight is not above zero.
+    Weight(String),
     /// The file cannot be read.
     File {
         /// Which file.
@@ -89,6 +92,9 @@ impl fmt::Display for WorkloadError {
             Self::Size(error) => write!(f, "workload of one size: {error}"),
             Self::SizeRange(bytes) => {
                 write!(f, "message size {bytes} B: must be 1 to {} B", u32::MAX)
+            }
+            Self::Weight(part) => {
+                write!(f, "part \"{part}\" of a mixture: write w2:0.8,1MB:0.2 with weights above 0")
             }
             Self::File { path, reason } => write!(f, "workload file {path}: {reason}"),
             Self::Row { table, line, text, reason } => {
@@ -216,13 +222,48 @@ impl Workload {
                 rows.partition_point(|row| row.cdf < u) as u32
             })
             .collect();
-        let mut mean_bytes = 0.0;
-        let mut below = 0.0;
-        for row in &rows {
-            mean_bytes += f64::from(row.size_bytes) * (row.cdf - below);
-            below = row.cdf;
+        let mut workload = Self { name, rows: rows.into(), guide, mean_bytes: 0.0, cut: None };
+        workload.mean_bytes = workload.mean_of(f64::from);
+        workload
+    }
+
+    /// Messages of several workloads together: of each, the share of all messages that its weight has
+    /// in the sum of weights.
+    ///
+    /// # Errors
+    /// [`WorkloadError::Weight`] when a weight is not above zero; [`WorkloadError::Empty`] without parts.
+    pub fn mixed(parts: &[(Self, f64)]) -> Result<Self, WorkloadError> {
+        let total: f64 = parts.iter().map(|part| part.1).sum();
+        let mut shares: BTreeMap<u32, f64> = BTreeMap::new();
+        let mut names = Vec::new();
+        for (workload, weight) in parts {
+            if !(weight.is_finite() && *weight > 0.0) {
+                return Err(WorkloadError::Weight(format!("{}:{weight}", workload.name)));
+            }
+            names.push(format!("{}:{weight}", workload.name));
+            let mut below = 0.0;
+            for row in &workload.rows {
+                *shares.entry(row.size_bytes).or_default() += (row.cdf - below) * weight / total;
+                below = row.cdf;
+            }
         }
-        Self { name, rows: rows.into(), guide, mean_bytes, cut: None }
+        let mut rows: Vec<Row> = Vec::with_capacity(shares.len());
+        let mut cdf = 0.0;
+        for (size_bytes, share) in shares {
+            cdf += share;
+            // Shares that are lost to rounding are never drawn.
+            if rows.last().is_none_or(|last| cdf > last.cdf) {
+                rows.push(Row { size_bytes, cdf });
+            }
+        }
+        // The sum may reach 1 a row too soon.
+        while rows.len() > 1 && rows[rows.len() - 2].cdf >= 1.0 {
+            rows.pop();
+        }
+        let name = names.join(",");
+        let Some(end) = rows.last_mut() else { return Err(WorkloadError::Empty(name)) };
+        end.cdf = 1.0;
+        Ok(Self::from_rows(name, rows))
     }
 
     /// The same distribution with every message above `max_bytes` cut to `max_bytes`, which
@@ -327,13 +368,18 @@ impl Workload {
     /// Payload bytes per byte on the wire, as the simulations of the Homa paper count it: see
     /// [`paper_wire_bytes`]. Payload rate = this x load x link speed.
     pub fn paper_wire_share(&self) -> f64 {
-        let mut wire_bytes = 0.0;
+        self.mean_bytes / self.mean_of(|size| paper_wire_bytes(size) as f64)
+    }
+
+    /// The mean over all messages of what `f` says of the length of one.
+    pub fn mean_of(&self, f: impl Fn(u32) -> f64) -> f64 {
+        let mut mean = 0.0;
         let mut below = 0.0;
         for row in &self.rows {
-            wire_bytes += paper_wire_bytes(row.size_bytes) as f64 * (row.cdf - below);
+            mean += f(row.size_bytes) * (row.cdf - below);
             below = row.cdf;
         }
-        self.mean_bytes / wire_bytes
+        mean
     }
 }
 
@@ -350,7 +396,8 @@ impl fmt::Display for Workload {
 impl FromStr for Workload {
     type Err = WorkloadError;
 
-    /// Reads a name (`w1`), a size (`100`, `100B`, `32KB`, `fixed:100`) or the path of a file.
+    /// Reads a name (`w1`), a size (`100`, `100B`, `32KB`, `fixed:100`), the path of a file, or a
+    /// mixture of such with their weights (`w2:0.8,1MB:0.2`).
     fn from_str(text: &str) -> Result<Self, WorkloadError> {
         if let Some(workload) = Self::embedded(&text.to_lowercase()) {
             return Ok(workload);
@@ -365,8 +412,21 @@ impl FromStr for Workload {
         if path.exists() {
             return Self::from_file(path);
         }
+        if text.contains(',') {
+            return read_mixture(text);
+        }
         Err(WorkloadError::Unknown(text.to_owned()))
     }
+}
+
+fn read_mixture(text: &str) -> Result<Workload, WorkloadError> {
+    let mut parts = Vec::new();
+    for part in text.split(',') {
+        let wrong = || WorkloadError::Weight(part.to_owned());
+        let (workload, weight) = part.rsplit_once(':').ok_or_else(wrong)?;
+        parts.push((workload.parse()?, weight.parse().map_err(|_| wrong())?));
+    }
+    Workload::mixed(&parts)
 }
 
 /// [`Workload::fixed`] of a number that may be too large.

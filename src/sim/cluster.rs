@@ -5,7 +5,7 @@ use core::fmt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::load::arrival::PoissonArrivals;
+use crate::load::arrival::{Arrival, Arrivals};
 use crate::load::workload::Workload;
 use crate::time::Nanos;
 use crate::transport::{Event as HomaEvent, Message, Metrics, Payload, Transport};
@@ -235,7 +235,7 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             waiting: Default::default(),
             processing: false,
             cpu_free_ps: 0,
-            arrivals: PoissonArrivals::new(Nanos::ZERO, rps, seeds.next_u64()),
+            arrivals: Arrivals::new(Arrival::Poisson, Nanos::ZERO, rps, seeds.next_u64()),
             random: Xoshiro256PlusPlus::seed_from_u64(seeds.next_u64()),
         })
     }

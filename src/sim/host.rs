@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::load::arrival::PoissonArrivals;
+use crate::load::arrival::Arrivals;
 use crate::time::Nanos;
 use crate::transport::{PeerRef, TxSink};
 use crate::wire::Packet;
@@ -55,7 +55,7 @@ pub(crate) struct Host<C: Contents> {
     pub(crate) waiting: VecDeque<u32>,
     pub(crate) processing: bool,
     pub(crate) cpu_free_ps: Picos,
-    pub(crate) arrivals: PoissonArrivals,
+    pub(crate) arrivals: Arrivals,
     pub(crate) random: Xoshiro256PlusPlus,
 }
 

@@ -2,25 +2,28 @@
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
 use homa::load::apps::{
-    HostConfig, HostEnd, HostRun, MessageFormat, ServerConfig, ServerCounts, run_host,
+    HostConfig, HostEnd, HostRun, ResponseKind, ServerConfig, ServerCounts, run_host,
 };
 use homa::load::cluster::agent::{AgentError, AgentLink};
 use homa::load::cluster::coordinator::hello;
-use homa::load::cluster::protocol::{Assignment, FromAgent, HostResult, LinkError};
+use homa::load::cluster::protocol::{Assignment, FromAgent, HostResult};
 use homa::load::pattern::Pattern;
 use homa::load::report::hosts::Served;
 use homa::load::report::{Machine, Report};
 use homa::node::{Node, NodeConfig, stop_on_signals};
 use homa::wire::HomaPort;
 
-use crate::args::{AgentArgs, LoadArgs, LoadFlags};
-use crate::client::{client_config, run_config};
+use crate::args::{AgentArgs, HostLoadArgs, LoadFlags, port_groups};
+use crate::client::{Dialect, Target, client_config, run_config};
 use crate::coordinator::read_inventory;
 use crate::local::Directory;
 use crate::server::counters;
@@ -34,7 +37,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
     let config = node_config(&args.node)?;
     let name = args.name.clone().unwrap_or_else(host_name);
     let address = args.node.addresses[0].ip;
-    let stop = std::sync::Arc::default();
+    let stop = Arc::default();
     stop_on_signals(&stop)?;
     let patience = Duration::from_nanos(args.patience.0);
     let hello = hello(&name, args.rank, address, args.port.0);
@@ -73,21 +76,34 @@ fn take_part(
     config: &NodeConfig,
     link: &AgentLink,
     assignment: &Assignment,
-    stop: &std::sync::Arc<std::sync::atomic::AtomicBool>,
+    stop: &Arc<AtomicBool>,
 ) -> Result<(HostResult, Option<AgentError>), Box<dyn Error>> {
-    let load = load_args(assignment)?;
-    let servers = servers(assignment)?;
-    let timeout = args.node.machine.timeout;
-    let client = (!servers.is_empty()).then(|| {
-        let mut client = client_config(&load, timeout, servers, MessageFormat::Plain);
+    let HostLoadArgs { load, service_time, ports } = host_load(assignment)?;
+    let target = Target {
+        servers: servers(assignment, ports)?,
+        title: String::new(),
+        port: args.node.device.to_string(),
+        timeout: args.node.machine.timeout,
+        mtu: args.node.machine.mtu,
+        dialect: Dialect::default(),
+    };
+    let client = (!target.servers.is_empty()).then(|| {
+        let mut client = client_config(&load, &target);
         client.seed = load.seed.wrapping_add(u64::from(assignment.rank) * SEED_STEP);
         client
     });
-    let server = ServerConfig { port: args.port, verify: !load.no_verify };
+    let is_drawn = matches!(load.response, ResponseKind::Drawn(_));
+    let server = ServerConfig {
+        port_groups: ports,
+        drawn: is_drawn.then(|| load.response.clone()),
+        service_time,
+        verify: !load.no_verify,
+        ..ServerConfig::new(args.port)
+    };
     let host = HostConfig { server, client };
     let mut node = Node::start(config)?;
     stop_on_signals(&node.stop_flag())?;
-    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+    if stop.load(Ordering::Relaxed) {
         return Err(AgentError::Interrupted.into());
     }
     let shards = node.shards();
@@ -95,9 +111,8 @@ fn take_part(
     node.close()?;
     let HostRun { client, served, report, end } = ran;
     let mut own = counters(&report);
-    let device = args.node.device.to_string();
     let report = client.zip(host.client.as_ref()).map(|(result, config)| {
-        let mut run = run_config(&load, &config.generator, shards, "", &device);
+        let mut run = run_config(&load, &config.generator, shards, &target);
         run.parameters.insert("pattern".to_owned(), assignment.pattern.clone());
         let counters = std::mem::take(&mut own);
         Report::new(run, Machine::detect(), &result.totals, &result.recorder, counters)
@@ -121,7 +136,7 @@ const fn in_report(counts: ServerCounts) -> Served {
 }
 
 /// The load, read from options as the command line gives them.
-fn load_args(assignment: &Assignment) -> Result<LoadArgs, Box<dyn Error>> {
+fn host_load(assignment: &Assignment) -> Result<HostLoadArgs, Box<dyn Error>> {
     let directory = Directory::new()?;
     let mut words = vec!["homa-load".to_owned()];
     words.extend(assignment.flags.iter().cloned());
@@ -135,19 +150,20 @@ fn load_args(assignment: &Assignment) -> Result<LoadArgs, Box<dyn Error>> {
         let error = one_line(&error.to_string());
         format!("the coordinator's options are not understood here: {error}")
     })?;
-    Ok(flags.load)
+    Ok(flags.hosts)
 }
 
-/// Those that this host sends to.
-fn servers(assignment: &Assignment) -> Result<Vec<(std::net::IpAddr, HomaPort)>, Box<dyn Error>> {
+/// Those that this host sends to: every group of ports at every destination.
+fn servers(assignment: &Assignment, ports: u16) -> Result<Vec<(IpAddr, HomaPort)>, Box<dyn Error>> {
     let pattern: Pattern = assignment.pattern.parse()?;
     let hosts = assignment.hosts.len() as u32;
-    let destinations = pattern.destinations(assignment.rank, hosts).into_iter();
-    let host = |rank: u32| {
-        let host = assignment.hosts.get(rank as usize).ok_or(LinkError::Closed)?;
-        Ok((host.address, HomaPort(host.port)))
-    };
-    destinations.map(host).collect()
+    let mut servers = Vec::new();
+    for rank in pattern.destinations(assignment.rank, hosts) {
+        let Some(host) = assignment.hosts.get(rank as usize) else { continue };
+        let ports = port_groups(HomaPort(host.port), ports)?;
+        servers.extend(ports.into_iter().map(|port| (host.address, port)));
+    }
+    Ok(servers)
 }
 
 fn host_name() -> String {

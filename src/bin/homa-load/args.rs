@@ -7,8 +7,10 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use homa::dpdk::DeviceSpec;
 use homa::load::apps::{MessageFormat, ResponseKind};
+use homa::load::arrival::Arrival;
 use homa::load::bench::{LARGE_FRAME_BYTES, Metric, SHORT_FRAME_BYTES};
 use homa::load::quantity::{Rate, parse_duration, parse_size};
+use homa::load::response::{PORTS_PER_GROUP, ServiceTime};
 use homa::load::workload::Workload;
 use homa::net::{InterfaceAddr, MacAddr};
 use homa::node::IdlePolicy;
@@ -19,7 +21,7 @@ use crate::bench::SideSpec;
 
 mod cluster;
 
-pub(crate) use cluster::{AgentArgs, CoordinatorArgs, LoadFlags};
+pub(crate) use cluster::{AgentArgs, CoordinatorArgs, HostLoadArgs, LoadFlags};
 
 /// Load generator and benchmark for Homa over DPDK
 #[derive(Debug, Parser)]
@@ -34,15 +36,15 @@ pub(crate) enum Command {
     /// Answer requests until SIGINT or SIGTERM
     Server(ServerArgs),
     /// Send requests to servers and report
-    Client(ClientArgs),
+    Client(Box<ClientArgs>),
     /// Send one RPC a second to a server and show what becomes of it, like ping(8)
     Ping(PingArgs),
     /// Be a host of a cluster: answer and send what a coordinator says
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Run one load on the hosts of a cluster, and report
-    Coordinator(CoordinatorArgs),
+    Coordinator(Box<CoordinatorArgs>),
     /// Run server and client as two processes on two cores over memif, and report
-    Local(LocalArgs),
+    Local(Box<LocalArgs>),
     /// Measure Homa against raw frames over memif between two processes on two cores
     Bench(BenchArgs),
     /// One process of a benchmark, started by another homa-load
@@ -142,9 +144,18 @@ pub(crate) struct MachineArgs {
 pub(crate) struct ServerArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-    /// Homa port of echoes; short responses are on the next one
+    /// Homa port of echoes; short responses are on the next one, those of --response on the one after
     #[arg(long, value_name = "PORT", default_value = "4000", value_parser = port)]
     pub(crate) port: HomaPort,
+    /// Answer on this many groups of three such ports, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) ports: u16,
+    /// Sizes of responses for clients with the same --response: what --workload takes
+    #[arg(long, value_name = "SIZES")]
+    pub(crate) response: Option<ResponseKind>,
+    /// Answer only after this time: 10us, or exp:10us for exponentially distributed times
+    #[arg(long, value_name = "TIME", default_value = "0us")]
+    pub(crate) service_time: ServiceTime,
     /// homa-load, or cp_node: answer the clients of Linux Homa's cp_node
     #[arg(long, value_name = "NAME", default_value = "homa-load")]
     pub(crate) protocol: MessageFormat,
@@ -167,22 +178,32 @@ pub(crate) struct ServerArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadArgs {
-    /// Message sizes: w1 to w5, another built-in name, a size such as 100 or 32KB, or a CDF file
+    /// Message sizes: w1 to w5, another built-in name, a size such as 100 or 32KB, a CDF file, or a
+    /// mixture such as w2:0.8,1MB:0.2
     #[arg(long, value_name = "SIZES", default_value = "w4", value_parser = workload)]
     pub(crate) workload: Workload,
     /// Closed loop: this many RPCs outstanding at all times (the default, with 8)
     #[arg(long, value_name = "N", group = "rate", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub(crate) outstanding: Option<u32>,
-    /// Open loop: requests arrive at random, with this much payload per second in Gbps
+    /// Open loop: requests arrive whether others were answered or not, with this much payload per second
+    /// in Gbps
     #[arg(long, value_name = "GBPS", group = "rate", value_parser = positive)]
     pub(crate) gbps: Option<f64>,
-    /// Open loop: requests arrive at random, this many per second
+    /// Open loop: requests that take this much of the wire in Gbps, with headers and gaps between frames
+    #[arg(long, value_name = "GBPS", group = "rate", value_parser = positive)]
+    pub(crate) wire_gbps: Option<f64>,
+    /// Open loop: this many requests per second
     #[arg(long, value_name = "RATE", group = "rate", value_parser = count)]
     pub(crate) rps: Option<f64>,
+    /// Open loop: how requests are spread over time: poisson, uniform (gaps from 0 to twice the mean),
+    /// constant (equal gaps), burst:N (N at once, at random)
+    #[arg(long, value_name = "HOW", default_value = "poisson")]
+    pub(crate) arrival: Arrival,
     /// Open loop: RPCs outstanding at most; what is due beyond that waits, and its clock runs
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub(crate) outstanding_max: u32,
-    /// echo: the response is as long as the request; short: 100 bytes
+    /// echo: the response is as long as the request; short: 100 bytes; else sizes as for --workload,
+    /// which the server must be given too
     #[arg(long, value_name = "KIND", default_value = "echo")]
     pub(crate) response: ResponseKind,
     /// Measure for this long
@@ -212,6 +233,9 @@ pub(crate) struct ClientArgs {
     /// A server, ADDR or ADDR:PORT (an IPv6 address before a port in brackets); repeatable
     #[arg(long = "server", value_name = "ADDR[:PORT]", required = true)]
     pub(crate) servers: Vec<Server>,
+    /// Spread the load over this many groups of ports at each server
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) ports: u16,
     /// homa-load, or cp_node: ask servers of Linux Homa's cp_node
     #[arg(long, value_name = "NAME", default_value = "homa-load")]
     pub(crate) protocol: MessageFormat,
@@ -264,6 +288,9 @@ pub(crate) struct LocalArgs {
     pub(crate) load: LoadArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// Let the server wait before it answers: 10us, or exp:10us for exponentially distributed times
+    #[arg(long, value_name = "TIME", default_value = "0us")]
+    pub(crate) service_time: ServiceTime,
     /// What lies between the two processes
     #[arg(long, value_enum, default_value_t = Wire::Memif)]
     pub(crate) wire: Wire,
@@ -392,6 +419,21 @@ impl FromStr for PeerMtu {
     }
 }
 
+/// The last server port is 32767, and those after the first of a group are used too.
+const PORT_MAX: u16 = 32_767 - (PORTS_PER_GROUP - 1);
+
+/// The base ports of `groups` groups from `base` on, if there are so many.
+pub(crate) fn port_groups(base: HomaPort, groups: u16) -> Result<Vec<HomaPort>, String> {
+    let last = u32::from(base.0) + u32::from(groups - 1) * u32::from(PORTS_PER_GROUP);
+    if last > PORT_MAX.into() {
+        return Err(format!(
+            "{groups} groups of {PORTS_PER_GROUP} ports do not fit between {base} and 32767: lower \
+             --ports or the port"
+        ));
+    }
+    Ok((0..groups).map(|group| HomaPort(base.0 + group * PORTS_PER_GROUP)).collect())
+}
+
 /// Homa port of servers, unless given.
 const DEFAULT_PORT: HomaPort = HomaPort(4000);
 
@@ -421,9 +463,8 @@ impl FromStr for Server {
 }
 
 fn port(text: &str) -> Result<HomaPort, String> {
-    // The port after it is used too.
-    let number = text.parse().ok().filter(|port| (1..=32_766).contains(port));
-    number.map(HomaPort).ok_or_else(|| "a server port is a number from 1 to 32766".to_owned())
+    let number = text.parse().ok().filter(|port| (1..=PORT_MAX).contains(port));
+    number.map(HomaPort).ok_or_else(|| format!("a server port is a number from 1 to {PORT_MAX}"))
 }
 
 fn workload(text: &str) -> Result<Workload, String> {

@@ -2,14 +2,15 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use homa::load::apps::{
-    ClientApp, ClientConfig, ClientResult, ClientWatch, MessageFormat, Progress, client_links,
+    ClientApp, ClientConfig, ClientResult, ClientWatch, MessageFormat, Progress, ResponseKind,
+    client_links,
 };
 use homa::load::arrival::Load;
 use homa::load::classes::SizeClasses;
@@ -20,13 +21,14 @@ use homa::load::quantity::Rate;
 use homa::load::recorder::RecorderConfig;
 use homa::load::report::{Machine, Report, RunConfig, TotalsReport};
 use homa::load::slowdown::BestCase;
+use homa::load::wire_cost::WireCost;
 use homa::node::{Node, stop_on_signals};
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
-use crate::args::{ClientArgs, LoadArgs, OutputFormat};
+use crate::args::{ClientArgs, LoadArgs, OutputFormat, port_groups};
 use crate::server::counters;
-use crate::{check_writable, node_config, style};
+use crate::{WrongArguments, check_writable, node_config, style, wrong_arguments};
 
 /// How long to wait for responses after the last request, beyond the time in which an RPC ends one way
 /// or the other.
@@ -44,18 +46,59 @@ struct Shown {
 }
 
 pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let servers = args.servers.iter().map(|server| (server.0, server.1)).collect();
+    let servers = servers(args)?;
     let title = format!("homa-load client: {} server(s)", args.servers.len());
     check_writable(args.load.json.as_deref())?;
     let mut node = Node::start(&node_config(&args.node)?)?;
-    let (timeout, port) = (args.node.machine.timeout, args.node.device.to_string());
-    let dialect = Dialect { messages: args.protocol, lines: lines(args) };
-    let is_silent = dialect.lines.is_some();
-    let outcome = load(&mut node, &args.load, timeout, servers, &dialect, &title, &port)?;
+    let target = Target {
+        servers,
+        title,
+        port: args.node.device.to_string(),
+        timeout: args.node.machine.timeout,
+        mtu: args.node.machine.mtu,
+        dialect: Dialect { messages: args.protocol, lines: lines(args) },
+    };
+    let is_silent = target.dialect.lines.is_some();
+    let outcome = load(&mut node, &args.load, &target)?;
     let closed = node.close();
     let code = finish(&args.load, outcome, is_silent, |_| ())?;
     closed?;
     Ok(code)
+}
+
+/// Every group of ports at every server.
+fn servers(args: &ClientArgs) -> Result<Vec<(IpAddr, HomaPort)>, WrongArguments> {
+    if let (MessageFormat::CpNode, ResponseKind::Drawn(sizes)) =
+        (args.protocol, &args.load.response)
+    {
+        let text = format!("servers of cp_node answer with echo or short, not with sizes {sizes}");
+        return Err(wrong_arguments(text));
+    }
+    let mut servers = Vec::new();
+    for server in &args.servers {
+        let ports = match args.protocol {
+            MessageFormat::Plain => port_groups(server.1, args.ports).map_err(wrong_arguments)?,
+            MessageFormat::CpNode => (0..args.ports).map(|i| HomaPort(server.1.0 + i)).collect(),
+        };
+        servers.extend(ports.into_iter().map(|port| (server.0, port)));
+    }
+    Ok(servers)
+}
+
+/// What the load goes to, and how that is called.
+pub(crate) struct Target {
+    /// Addresses and base ports.
+    pub(crate) servers: Vec<(IpAddr, HomaPort)>,
+    /// What this run is.
+    pub(crate) title: String,
+    /// The port of the node.
+    pub(crate) port: String,
+    /// Silence after which an RPC is given up.
+    pub(crate) timeout: Nanos,
+    /// Bytes of an IP packet.
+    pub(crate) mtu: u16,
+    /// How to talk to the servers, and to people.
+    pub(crate) dialect: Dialect,
 }
 
 /// How to talk to servers, and to people.
@@ -74,16 +117,21 @@ fn lines(args: &ClientArgs) -> Option<Lines> {
 }
 
 /// The load as the library wants it, all times counted from the start of the shard.
-pub(crate) fn client_config(
-    args: &LoadArgs,
-    timeout: Nanos,
-    servers: Vec<(IpAddr, HomaPort)>,
-    format: MessageFormat,
-) -> ClientConfig {
+pub(crate) fn client_config(args: &LoadArgs, target: &Target) -> ClientConfig {
+    let servers = target.servers.clone();
     let workload = Arc::new(args.workload.clone());
-    let rate = args.gbps.map(|gbps| Rate::Bps(gbps * 1e9)).or_else(|| args.rps.map(Rate::Rps));
+    let wire = || {
+        let address = servers.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |server| server.0);
+        let request_mean_bytes = WireCost::new(target.mtu, address).mean_bytes(&workload);
+        args.wire_gbps.map(|gbps| Rate::WireBps { bps: gbps * 1e9, request_mean_bytes })
+    };
+    let rate = args.gbps.map(|gbps| Rate::Bps(gbps * 1e9));
+    let rate = rate.or_else(|| args.rps.map(Rate::Rps)).or_else(wire);
     let load = match rate {
-        Some(rate) => Load::Open { rate, outstanding_max: args.outstanding_max },
+        Some(rate) => {
+            let (arrival, outstanding_max) = (args.arrival, args.outstanding_max);
+            Load::Open { rate, arrival, outstanding_max }
+        }
         None => Load::Closed { outstanding: args.outstanding.unwrap_or(8) },
     };
     let (end, measured) = match args.count {
@@ -103,13 +151,13 @@ pub(crate) fn client_config(
             start: Nanos::ZERO,
             warm_up: args.warm_up,
             end,
-            drain: timeout + DRAIN,
+            drain: target.timeout + DRAIN,
             destinations: servers.len() as u32,
         },
         recorder,
         servers,
-        response: args.response,
-        format,
+        response: args.response.clone(),
+        format: target.dialect.messages,
         verify: !args.no_verify,
         seed: args.seed,
     }
@@ -119,21 +167,18 @@ pub(crate) fn client_config(
 pub(crate) fn load(
     node: &mut Node,
     args: &LoadArgs,
-    timeout: Nanos,
-    servers: Vec<(IpAddr, HomaPort)>,
-    dialect: &Dialect,
-    title: &str,
-    port: &str,
+    target: &Target,
 ) -> Result<Report, Box<dyn Error>> {
     let stop = node.stop_flag();
     stop_on_signals(&stop)?;
-    let config = client_config(args, timeout, servers, dialect.messages);
+    let dialect = &target.dialect;
+    let config = client_config(args, target);
     if let (Some(lines), Load::Open { rate, .. }) = (&dialect.lines, &config.generator.load) {
         let mean_bytes = config.generator.workload.mean_bytes();
         let rate_per_s = rate.rps(mean_bytes);
         print!("{}", lines.offered(time_of_day(), mean_bytes, rate_per_s));
     }
-    let run = run_config(args, &config.generator, node.shards(), title, port);
+    let run = run_config(args, &config.generator, node.shards(), target);
     let (links, watches): (Vec<_>, Vec<_>) = client_links(node.shards()).into_iter().unzip();
     let (shown, results): (Vec<_>, Vec<_>) = watches
         .into_iter()
@@ -180,12 +225,11 @@ pub(crate) fn run_config(
     args: &LoadArgs,
     generator: &GeneratorConfig,
     shards: u8,
-    title: &str,
-    port: &str,
+    target: &Target,
 ) -> RunConfig {
     let mut run = RunConfig::new(generator, shards.into(), args.seed);
-    title.clone_into(&mut run.title);
-    port.clone_into(&mut run.port);
+    run.title.clone_from(&target.title);
+    run.port.clone_from(&target.port);
     run.parameters.insert("response".to_owned(), args.response.to_string());
     run.parameters.insert("content".to_owned(), content(args).to_owned());
     run

@@ -16,17 +16,17 @@ use homa::load::cluster::inventory::Inventory;
 use homa::load::cluster::outcome;
 use homa::load::cluster::protocol::LoadFile;
 use homa::load::quantity::{show_count, show_scaled};
-use homa::node::{NodeError, stop_on_signals};
+use homa::node::stop_on_signals;
 use homa::time::Nanos;
 
-use crate::args::{Cli, CoordinatorArgs, LoadArgs};
-use crate::{WrongArguments, check_writable, style};
+use crate::args::{Cli, CoordinatorArgs, HostLoadArgs};
+use crate::{check_writable, style, wrong_arguments};
 
 /// Options of the load that say what the coordinator itself does with the result.
 const OWN_OPTIONS: [&str; 1] = ["json"];
 
 pub(crate) fn run(args: &CoordinatorArgs) -> Result<ExitCode, Box<dyn Error>> {
-    check_writable(args.load.json.as_deref())?;
+    check_writable(args.hosts.load.json.as_deref())?;
     let config = cluster_config(args)?;
     let title =
         format!("homa-load coordinator: {} hosts, pattern {}", config.agents, config.pattern);
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<ExitCode, Box<dyn Error>> {
     let report = outcome::merged(&outcome, &title)?;
     if let Some(report) = &report {
         println!("{}", report.render(style()));
-        if let Some(file) = &args.load.json {
+        if let Some(file) = &args.hosts.load.json {
             std::fs::write(file, report.to_json()?)
                 .map_err(|error| format!("{}: {error}", file.display()))?;
         }
@@ -52,15 +52,15 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn cluster_config(args: &CoordinatorArgs) -> Result<ClusterConfig, Box<dyn Error>> {
-    let wrong = |text: String| WrongArguments(NodeError::Config(text));
     let names = match &args.inventory {
-        Some(file) => read_inventory(file).map_err(wrong)?.names(),
+        Some(file) => read_inventory(file).map_err(wrong_arguments)?.names(),
         None => Vec::new(),
     };
     let agents = args.agents.map_or(names.len(), |agents| agents as usize);
     if agents < args.pattern.hosts_min() as usize {
         let (pattern, wanted) = (args.pattern, args.pattern.hosts_min());
-        return Err(wrong(format!("{pattern} needs {wanted} hosts, and there are {agents}")).into());
+        let text = format!("{pattern} needs {wanted} hosts, and there are {agents}");
+        return Err(wrong_arguments(text).into());
     }
     let words: Vec<OsString> = std::env::args_os().collect();
     let matches = Cli::command().try_get_matches_from(words)?;
@@ -92,7 +92,7 @@ pub(crate) fn read_inventory(file: &Path) -> Result<Inventory, String> {
 /// come along.
 fn load_flags(matches: &ArgMatches) -> Result<(Vec<String>, Vec<LoadFile>), Box<dyn Error>> {
     let (mut flags, mut files) = (Vec::new(), Vec::new());
-    let options = LoadArgs::augment_args(clap::Command::new("load"));
+    let options = HostLoadArgs::augment_args(clap::Command::new("load"));
     for option in options.get_arguments() {
         let id = option.get_id().as_str();
         let is_given = matches!(

@@ -9,11 +9,12 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use homa::dpdk::{DeviceSpec, allowed_cpus};
+use homa::load::response::{ResponseKind, ServiceTime};
 use homa::node::{Node, NodeConfig, NodeError};
 use homa::wire::HomaPort;
 
 use crate::args::{LocalArgs, MachineArgs};
-use crate::client::Dialect;
+use crate::client::{Dialect, Target};
 use crate::server::ServerReport;
 use crate::{WrongArguments, apply_machine, check_writable, client};
 
@@ -56,11 +57,15 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     server.wait_until_ready(&socket)?;
     let mut node = Node::start(&config)?;
     let memory = if node.eal().has_hugepages() { "hugepages" } else { "no hugepages" };
-    let title = "homa-load local: two processes over memif";
-    let port = format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu);
-    let (timeout, servers) = (args.machine.timeout, vec![(SERVER.into(), PORT)]);
-    let ran =
-        client::load(&mut node, &args.load, timeout, servers, &Dialect::default(), title, &port);
+    let target = Target {
+        servers: vec![(SERVER.into(), PORT)],
+        title: "homa-load local: two processes over memif".to_owned(),
+        port: format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu),
+        timeout: args.machine.timeout,
+        mtu: args.machine.mtu,
+        dialect: Dialect::default(),
+    };
+    let ran = client::load(&mut node, &args.load, &target);
     // The side that polls must not be there when the other takes the shared memory away: the server
     // goes first, while nobody polls here.
     let ended = server.end();
@@ -140,6 +145,12 @@ impl Server {
         if args.load.no_verify {
             command.arg("--no-verify");
         }
+        if let ResponseKind::Drawn(sizes) = &args.load.response {
+            command.arg(format!("--response={}", sizes.name()));
+        }
+        if args.service_time != ServiceTime::None {
+            command.arg(format!("--service-time={}", service_time_arg(args.service_time)));
+        }
         // A process group of its own: Ctrl-C is for the client, which then ends the server.
         let child = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         Ok(Self { child })
@@ -186,6 +197,15 @@ impl Drop for Server {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+fn service_time_arg(time: ServiceTime) -> String {
+    let ns = time.mean().0;
+    if matches!(time, ServiceTime::Exponential(_)) {
+        format!("exp:{ns}ns")
+    } else {
+        format!("{ns}ns")
     }
 }
 

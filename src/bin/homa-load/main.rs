@@ -78,6 +78,11 @@ impl std::fmt::Display for WrongArguments {
 
 impl std::error::Error for WrongArguments {}
 
+/// What is wrong with the arguments together.
+fn wrong_arguments(text: String) -> WrongArguments {
+    WrongArguments(NodeError::Config(text))
+}
+
 /// The first paragraph of a message of clap, in one line. Without arguments its message is the help.
 fn one_line(message: &str) -> String {
     let first = message.split("\n\n").next().unwrap_or(message);
@@ -123,8 +128,7 @@ fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) -> Result<(), Wron
     set_timeout(&mut config.transport, args.timeout);
     config.drain = config.drain.max(Duration::from_nanos(args.timeout.0));
     config.drop_fraction = args.drop_percent / 100.0;
-    check_writable(args.trace.as_deref())
-        .map_err(|text| WrongArguments(NodeError::Config(text)))?;
+    check_writable(args.trace.as_deref()).map_err(wrong_arguments)?;
     config.trace = args
         .trace
         .as_ref()

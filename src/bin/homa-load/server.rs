@@ -9,15 +9,17 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use homa::load::apps::{CpNodeServer, MessageFormat, ServerApp, ServerConfig, ServerCounts};
+use homa::load::apps::{
+    CpNodeServer, MessageFormat, ResponseKind, ServerApp, ServerConfig, ServerCounts,
+};
 use homa::load::cp_node::{Lines, Second};
 use homa::load::quantity::show_count;
 use homa::node::{Node, ShardReport, stop_on_signals};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{OutputFormat, ServerArgs};
+use crate::args::{OutputFormat, ServerArgs, port_groups};
 use crate::client::time_of_day;
-use crate::{check_writable, node_config};
+use crate::{check_writable, node_config, wrong_arguments};
 
 /// What a server says at its end.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -32,6 +34,11 @@ pub(crate) struct ServerReport {
 
 pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
     check_writable(args.json.as_deref())?;
+    port_groups(args.port, args.ports).map_err(wrong_arguments)?;
+    if args.response.as_ref().is_some_and(|kind| !matches!(kind, ResponseKind::Drawn(_))) {
+        let text = "--response of a server is for sizes: echo and short need no option";
+        return Err(wrong_arguments(text.to_owned()).into());
+    }
     let mut config = node_config(&args.node)?;
     // A server is there first.
     config.link_timeout = Duration::MAX;
@@ -42,9 +49,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
         stop_at_end_of_input(Arc::clone(&stop));
     } else {
         let ports = match args.protocol {
-            MessageFormat::Plain => {
-                format!("{} (echo) and {} (short responses)", args.port, args.port.0 + 1)
-            }
+            MessageFormat::Plain => plain_ports(args),
             MessageFormat::CpNode => format!("{} (cp_node)", args.port),
         };
         let addresses: Vec<String> =
@@ -74,13 +79,30 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
     Ok(if counts.corrupted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn plain_ports(args: &ServerArgs) -> String {
+    let mut text = format!("{} (echo), {} (short responses)", args.port, args.port.0 + 1);
+    if let Some(response) = &args.response {
+        text += &format!(", {} (responses {response})", args.port.0 + 2);
+    }
+    if args.ports > 1 {
+        text += &format!(", and so on, {} groups", args.ports);
+    }
+    text
+}
+
 fn serve(
     node: &mut Node,
     args: &ServerArgs,
 ) -> Result<(ServerCounts, ShardReport), Box<dyn Error>> {
     let counts: Arc<Mutex<ServerCounts>> = Arc::default();
     let result = Arc::clone(&counts);
-    let config = ServerConfig { port: args.port, verify: !args.no_verify };
+    let config = ServerConfig {
+        port_groups: args.ports,
+        drawn: args.response.clone(),
+        service_time: args.service_time,
+        verify: !args.no_verify,
+        ..ServerConfig::new(args.port)
+    };
     let report = node.run_shards(|cx| ServerApp::new(cx, config.clone(), Arc::clone(&result)))?;
     let report = report.merged();
     let counts = *counts.lock().map_err(|_| "the server's counts are lost")?;

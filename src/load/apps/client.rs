@@ -181,7 +181,7 @@ impl ClientApp {
             MessageFormat::Plain => message(cx, planned.size_bytes, pattern),
             MessageFormat::CpNode => {
                 let what = (planned.cookie, planned.destination, request_bytes(planned.size_bytes));
-                cp_node::request(cx, what, self.response, pattern)
+                cp_node::request(cx, what, &self.response, pattern)
             }
         };
         let Ok(request) = request else { return false };
@@ -194,15 +194,19 @@ impl ClientApp {
             MessageFormat::Plain => planned_bytes,
             MessageFormat::CpNode => request_bytes(planned_bytes),
         };
-        let expected = self.response.bytes(request_bytes);
+        let expected = self.response.bytes(response.id.0, request_bytes);
         if size_bytes != expected {
-            log::error!("response {}: {size_bytes} bytes instead of {expected}", response.id);
+            log::error!(
+                "response {}: {size_bytes} bytes instead of {expected}: server and client must be \
+                 given the same --response",
+                response.id
+            );
             return Outcome::Corrupted;
         }
         if self.format == MessageFormat::CpNode {
             let what = (response.cookie, response.id.0);
             let checked =
-                cp_node::check_response(&response.message, what, self.response, self.verify);
+                cp_node::check_response(&response.message, what, &self.response, self.verify);
             if let Err(error) = checked {
                 log::error!("response {}: {error}", response.id);
                 return Outcome::Corrupted;

@@ -272,12 +272,14 @@ impl HostApp {
             };
             (clock, part, link)
         });
-        let servers = config.client.iter().flat_map(|client| &client.servers);
-        let greetings = servers.map(|&(host, port)| {
-            let next = Some(Nanos::ZERO);
-            Greeting { host, port, next, is_answered: false }
-        });
-        let greetings = greetings.collect();
+        let mut greetings: Vec<Greeting> = Vec::new();
+        for &(host, port) in config.client.iter().flat_map(|client| &client.servers) {
+            // One way leads to all ports of a host.
+            if greetings.iter().all(|greeting| greeting.host != host) {
+                let next = Some(Nanos::ZERO);
+                greetings.push(Greeting { host, port, next, is_answered: false });
+            }
+        }
         gate.up.fetch_add(1, Ordering::Release);
         Self { server, client: None, plan, greetings, is_ready: false, gate }
     }
@@ -341,6 +343,11 @@ impl App for HostApp {
         {
             self.client = Some(ClientApp::new(cx, clock, config, link));
         }
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_>, token: u64) {
+        // Clients set no timers.
+        self.server.on_timer(cx, token);
     }
 
     fn on_stop(&mut self, cx: &mut Cx<'_>) {

@@ -76,7 +76,7 @@ impl PingApp {
         let request = match self.config.format {
             MessageFormat::Plain => message(cx, bytes, pattern),
             MessageFormat::CpNode => {
-                cp_node::request(cx, (number, 0, bytes), ResponseKind::Echo, pattern)
+                cp_node::request(cx, (number, 0, bytes), &ResponseKind::Echo, pattern)
             }
         };
         request.is_ok_and(|request| cx.call(host, port, request, number).is_ok())

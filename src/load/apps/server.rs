@@ -8,17 +8,55 @@ use crate::node::{App, CallFailed, Cx, Request, Responder, Response};
 use crate::wire::HomaPort;
 
 use super::{ResponseKind, check, message};
+use crate::load::response::{PORTS_PER_GROUP, ServiceTime};
 
 /// Responses that wait for a buffer. Beyond that, requests are dropped.
 const WAITING_MAX: usize = 4_096;
+/// Requests whose service time runs, at most: as many as a shard has timers.
+const SERVED_MAX: usize = 65_536;
 
 /// What to serve.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Port for echoes; short responses are on the next one.
+    /// Port for echoes; short responses are on the next one, drawn ones on the one after that.
     pub port: HomaPort,
+    /// Groups of such ports, one after the other.
+    pub port_groups: u16,
+    /// What the ports of drawn responses answer with; without it they are closed.
+    pub drawn: Option<ResponseKind>,
+    /// How long to wait before answering.
+    pub service_time: ServiceTime,
     /// Check requests and fill responses with bytes that can be checked.
     pub verify: bool,
+}
+
+impl ServerConfig {
+    /// One group of ports, answers at once, contents checked.
+    pub const fn new(port: HomaPort) -> Self {
+        Self { port, port_groups: 1, drawn: None, service_time: ServiceTime::None, verify: true }
+    }
+
+    /// The ports to open.
+    fn ports(&self) -> impl Iterator<Item = HomaPort> {
+        let kinds = [ResponseKind::Echo, ResponseKind::Short].into_iter().chain(self.drawn.clone());
+        let kinds: Vec<ResponseKind> = kinds.collect();
+        let groups = 0..self.port_groups.max(1);
+        let base = self.port;
+        groups.flat_map(move |group| {
+            let base = HomaPort(base.0.wrapping_add(group * PORTS_PER_GROUP));
+            kinds.clone().into_iter().map(move |kind| kind.port(base))
+        })
+    }
+
+    /// Length of the response of an RPC that came to `port`.
+    fn response_bytes(&self, port: HomaPort, rpc_id: u64, request_bytes: u32) -> u32 {
+        let kind = match port.0.wrapping_sub(self.port.0) % PORTS_PER_GROUP {
+            0 => &ResponseKind::Echo,
+            1 => &ResponseKind::Short,
+            _ => self.drawn.as_ref().unwrap_or(&ResponseKind::Echo),
+        };
+        kind.bytes(rpc_id, request_bytes)
+    }
 }
 
 /// What the server has seen.
@@ -35,6 +73,9 @@ pub struct ServerCounts {
     pub corrupted: u64,
     /// Responses that the transport did not take, the client having given up among other reasons.
     pub refused: u64,
+    /// Responses given without their service time: too many were waiting.
+    #[serde(default)]
+    pub hurried: u64,
 }
 
 impl ServerCounts {
@@ -44,6 +85,7 @@ impl ServerCounts {
         self.request_bytes += other.request_bytes;
         self.corrupted += other.corrupted;
         self.refused += other.refused;
+        self.hurried += other.hurried;
     }
 }
 
@@ -53,17 +95,41 @@ pub struct ServerApp {
     config: ServerConfig,
     counts: ServerCounts,
     waiting: VecDeque<(Responder, u32)>,
+    /// Whose service time runs, and how long their responses are; the place is the token of the timer.
+    served: Vec<Option<(Responder, u32)>>,
+    served_free: Vec<u32>,
     result: Arc<Mutex<ServerCounts>>,
 }
 
 impl ServerApp {
     /// A server; its counts are added to `result` when it has ended.
     pub fn new(cx: &mut Cx<'_>, config: ServerConfig, result: Arc<Mutex<ServerCounts>>) -> Self {
-        for kind in [ResponseKind::Echo, ResponseKind::Short] {
-            cx.open_server_port(kind.port(config.port));
+        for port in config.ports() {
+            cx.open_server_port(port);
         }
-        let waiting = VecDeque::with_capacity(WAITING_MAX);
-        Self { config, counts: ServerCounts::default(), waiting, result }
+        let served_max = if config.service_time == ServiceTime::None { 0 } else { SERVED_MAX };
+        Self {
+            config,
+            counts: ServerCounts::default(),
+            waiting: VecDeque::with_capacity(WAITING_MAX),
+            served: (0..served_max).map(|_| None).collect(),
+            served_free: (0..served_max as u32).rev().collect(),
+            result,
+        }
+    }
+
+    /// Answers when the service time is over.
+    fn serve(&mut self, cx: &mut Cx<'_>, responder: Responder, bytes: u32) {
+        let time = self.config.service_time.of(responder.id.0);
+        if let Some(place) = self.served_free.pop() {
+            if cx.set_timer(cx.now() + time, place.into()) {
+                self.served[place as usize] = Some((responder, bytes));
+                return;
+            }
+            self.served_free.push(place);
+        }
+        self.counts.hurried += 1;
+        self.respond(cx, responder, bytes);
     }
 
     fn respond(&mut self, cx: &mut Cx<'_>, responder: Responder, bytes: u32) {
@@ -96,16 +162,24 @@ impl App for ServerApp {
         }
         // The request's buffers are free again before the response needs some.
         drop(message);
-        let kind = if responder.port == self.config.port {
-            ResponseKind::Echo
+        let bytes = self.config.response_bytes(responder.port, responder.id.0, length);
+        if self.config.service_time == ServiceTime::None {
+            self.respond(cx, responder, bytes);
         } else {
-            ResponseKind::Short
-        };
-        self.respond(cx, responder, kind.bytes(length));
+            self.serve(cx, responder, bytes);
+        }
     }
 
     fn on_response(&mut self, _cx: &mut Cx<'_>, _response: Result<Response, CallFailed>) {
         // A server calls nobody.
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_>, token: u64) {
+        let Some(served) = self.served.get_mut(token as usize) else { return };
+        if let Some((responder, bytes)) = served.take() {
+            self.served_free.push(token as u32);
+            self.respond(cx, responder, bytes);
+        }
     }
 
     fn on_poll(&mut self, cx: &mut Cx<'_>) {
@@ -120,5 +194,22 @@ impl Drop for ServerApp {
         if let Ok(mut result) = self.result.lock() {
             result.add(&self.counts);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_has_a_port_for_each_kind() {
+        let mut config = ServerConfig { port_groups: 2, ..ServerConfig::new(HomaPort(4000)) };
+        let ports = |config: &ServerConfig| config.ports().map(|port| port.0).collect::<Vec<_>>();
+        assert_eq!(ports(&config), [4000, 4001, 4003, 4004]);
+        config.drawn = Some("7".parse().unwrap());
+        assert_eq!(ports(&config), [4000, 4001, 4002, 4003, 4004, 4005]);
+        let bytes: Vec<u32> =
+            config.ports().map(|port| config.response_bytes(port, 2, 50)).collect();
+        assert_eq!(bytes, [50, 100, 7, 50, 100, 7]);
     }
 }

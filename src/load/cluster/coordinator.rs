@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -659,10 +659,7 @@ impl Session<'_> {
             self.show_progress();
         }
         let left = deadline.map_or(STOP_CHECK_INTERVAL, |at| at.saturating_duration_since(now));
-        match self.events.recv_timeout(left.min(STOP_CHECK_INTERVAL)) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.events.recv_timeout(left.min(STOP_CHECK_INTERVAL)).ok()
     }
 
     fn show_progress(&mut self) {

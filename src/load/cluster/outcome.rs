@@ -2,17 +2,16 @@
 
 use super::coordinator::Outcome;
 use super::protocol::HostResult;
-use crate::load::report::Report;
 use crate::load::report::hosts::{HostReport, mark_outliers};
-use crate::load::report::merge::MergeReportsError;
+use crate::load::report::{Report, ReportError};
 
 /// Adds up the results of all hosts; `None` if none of them sent anything that is known. Hosts of which
 /// nothing is known are in the list of hosts and in no sum.
 ///
 /// # Errors
 /// The hosts have not run one load.
-pub fn merged(outcome: &Outcome, title: &str) -> Result<Option<Report>, MergeReportsError> {
-    let mut sum: Option<Report> = None;
+pub fn merged(outcome: &Outcome, title: &str) -> Result<Option<Report>, ReportError> {
+    let mut reports = Vec::new();
     let mut hosts = Vec::with_capacity(outcome.hosts.len());
     for (rank, outcome) in outcome.hosts.iter().enumerate() {
         let result = outcome.result.as_ref();
@@ -25,34 +24,19 @@ pub fn merged(outcome: &Outcome, title: &str) -> Result<Option<Report>, MergeRep
             host.outlier.push("ended before the others, told so by a signal".to_owned());
         }
         hosts.push(host);
-        let Some(report) = report else { continue };
-        match &mut sum {
-            None => sum = Some(report.clone()),
-            Some(sum) => sum.merge(report)?,
-        }
+        reports.extend(report.cloned());
     }
     mark_outliers(&mut hosts);
-    Ok(sum.map(|mut sum| {
-        title.clone_into(&mut sum.config.title);
-        sum.config.port = ports(outcome);
-        for result in outcome.hosts.iter().filter_map(|host| host.result.as_ref()) {
-            add_server(&mut sum, result);
-        }
-        sum.hosts = hosts;
-        sum
-    }))
-}
-
-/// The ports of all hosts, each once.
-fn ports(outcome: &Outcome) -> String {
-    let reports = outcome.hosts.iter().filter_map(|host| host.result.as_ref()?.report.as_ref());
-    let mut ports: Vec<&str> = Vec::new();
-    for report in reports {
-        if !ports.contains(&report.config.port.as_str()) {
-            ports.push(&report.config.port);
-        }
+    if reports.is_empty() {
+        return Ok(None);
     }
-    ports.join(", ")
+    let mut sum = Report::merge(&reports)?;
+    title.clone_into(&mut sum.config.title);
+    for result in outcome.hosts.iter().filter_map(|host| host.result.as_ref()) {
+        add_server(&mut sum, result);
+    }
+    sum.hosts = hosts;
+    Ok(Some(sum))
 }
 
 /// What a host knows as a server.

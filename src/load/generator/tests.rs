@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::load::arrival::Arrival;
 use crate::load::quantity::Rate;
 
 fn config(load: Load, end: End) -> GeneratorConfig {
@@ -21,7 +22,7 @@ fn config(load: Load, end: End) -> GeneratorConfig {
 }
 
 fn open(rps: f64, outstanding_max: u32) -> Load {
-    Load::Open { rate: Rate::Rps(rps), outstanding_max }
+    Load::Open { rate: Rate::Rps(rps), arrival: Arrival::Poisson, outstanding_max }
 }
 
 const ANSWER: Outcome = Outcome::Response { size_bytes: 100 };

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::load::arrival::Load;
+use crate::load::arrival::{Arrival, Load};
 use crate::load::classes::SizeClasses;
 use crate::load::generator::{Sample, Traffic};
 use crate::load::quantity::Rate;
@@ -16,7 +16,11 @@ use crate::time::Nanos;
 fn report() -> Report {
     let workload = Workload::embedded("w4").unwrap().cut_at(1_000_000).unwrap();
     let config = GeneratorConfig {
-        load: Load::Open { rate: Rate::Rps(100e3), outstanding_max: 1024 },
+        load: Load::Open {
+            rate: Rate::Rps(100e3),
+            arrival: Arrival::Poisson,
+            outstanding_max: 1024,
+        },
         start: Nanos::ZERO,
         warm_up: Nanos::from_ms(500),
         end: End::After(Nanos::from_secs(1)),
@@ -70,6 +74,8 @@ fn report() -> Report {
         refused: 1,
         stale: 0,
         lag_max: Nanos(12_345),
+        backlog: 5,
+        outstanding_peak: 40,
         measured_from,
         measured_to: measured_from + Nanos::from_secs(1),
         traffic,
@@ -144,7 +150,15 @@ fn the_schema_is_kept() {
     );
     assert_eq!(
         members(&json["by_size"][0]),
-        ["histogram", "latency", "max_bytes", "min_bytes", "slowdown_p50", "slowdown_p99"]
+        [
+            "histogram",
+            "latency",
+            "max_bytes",
+            "min_bytes",
+            "slowdown_p50",
+            "slowdown_p99",
+            "slowdowns"
+        ]
     );
     let windows = json["windows"]["krps_and_median_ns"].as_array().unwrap();
     assert_eq!(json["windows"]["window_ns"], 5_000_000);

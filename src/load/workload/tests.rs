@@ -197,6 +197,29 @@ fn faults_of_a_table() {
     }
 }
 
+#[test]
+fn a_mixture_weighs_its_parts() {
+    let mixed = workload("w2:0.8,1MB:0.2");
+    assert_eq!(mixed.name(), "w2:0.8,fixed:1000000:0.2");
+    assert_close(mixed.mean_bytes(), 0.8 * workload("w2").mean_bytes() + 0.2 * 1e6, 0.1);
+    assert_close(mixed.share_at_most(512), 0.8 * workload("w2").share_at_most(512), 1e-9);
+    assert_eq!(workload(mixed.name()), mixed);
+    // Weights are relative, and equal sizes become one.
+    let mixed = workload("100:3,fixed:200:1,100:4");
+    assert_eq!(mixed.rows().iter().map(|row| row.size_bytes).collect::<Vec<_>>(), [100, 200]);
+    assert_close(mixed.rows()[0].cdf, 7.0 / 8.0, 1e-12);
+    for (text, part) in
+        [("w1:1,w2", "w2"), ("w1:1,w2:0", "w2:0"), ("w1:-1,w2:2", "w1:-1"), ("w1:1,w2:x", "w2:x")]
+    {
+        let error = text.parse::<Workload>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("part \"{part}\" of a mixture: write w2:0.8,1MB:0.2 with weights above 0")
+        );
+    }
+    assert!(matches!("w1:1,nothing:2".parse::<Workload>(), Err(WorkloadError::Unknown(_))));
+}
+
 fn any_workload() -> impl Strategy<Value = Workload> {
     proptest::collection::vec((1_u32..100, 0_u32..100), 1..200).prop_map(|steps| {
         let total: u32 = steps.iter().map(|step| step.1).sum::<u32>() + 1;
@@ -225,6 +248,16 @@ proptest! {
         let cut = w.clone().cut_at(max).unwrap();
         prop_assert_eq!(cut.size_at(u), w.size_at(u).min(max));
         prop_assert!(cut.mean_bytes() <= w.mean_bytes() + 1e-9);
+    }
+
+    #[test]
+    fn a_mixture_has_the_shares_of_its_parts(
+        a in any_workload(), b in any_workload(), weight in 0.01_f64..100.0, size in 0_u32..20_000,
+    ) {
+        let mixed = Workload::mixed(&[(a.clone(), 1.0), (b.clone(), weight)]).unwrap();
+        let share = (a.share_at_most(size) + weight * b.share_at_most(size)) / (1.0 + weight);
+        prop_assert!((mixed.share_at_most(size) - share).abs() < 1e-9);
+        prop_assert!(mixed.rows().windows(2).all(|w| w[0].cdf < w[1].cdf));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::load::arrival::PoissonArrivals;
+use crate::load::arrival::{Arrival, Arrivals};
 use crate::sim::packet::Piece;
 use crate::wire::{Body, Header, HomaPort, Packet, RpcId};
 
@@ -128,14 +128,14 @@ fn a_port_is_an_m_d_1_queue() {
         let (bytes, packets) = (1_000_u32, 400_000_u32);
         let service_ps = u64::from(bytes) * 800;
         let rate = utilisation * 1e12 / service_ps as f64;
-        let mut arrivals = PoissonArrivals::new(crate::time::Nanos::ZERO, rate, 11);
+        let mut arrivals = Arrivals::new(Arrival::Poisson, crate::time::Nanos::ZERO, rate, 11);
         for number in 0..packets {
             let index = fabric.frames.insert(frame(0, 3, 0, bytes, number));
             let event = Event { kind: Kind::Enqueue, node: 3, packet: index };
             fabric.events.push(arrivals.next().0 * PS_PER_NS, event);
             arrivals.advance();
         }
-        let mut starts = PoissonArrivals::new(crate::time::Nanos::ZERO, rate, 11);
+        let mut starts = Arrivals::new(Arrival::Poisson, crate::time::Nanos::ZERO, rate, 11);
         let mut wait_ps = 0;
         for (at_ps, _) in run(&mut fabric) {
             wait_ps += at_ps - service_ps - starts.next().0 * PS_PER_NS;

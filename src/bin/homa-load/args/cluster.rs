@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 use homa::load::pattern::Pattern;
+use homa::load::response::ServiceTime;
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
@@ -66,16 +67,29 @@ pub(crate) struct CoordinatorArgs {
     /// Silence after which an agent is taken for gone
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = silence)]
     pub(crate) silence: Nanos,
-    /// The load of each host that sends: rates and counts are those of one host
+    #[command(flatten)]
+    pub(crate) hosts: HostLoadArgs,
+}
+
+/// What each host is to do: rates and counts are those of one host.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct HostLoadArgs {
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+    /// Let servers wait before they answer: 10us, or exp:10us for exponentially distributed times
+    #[arg(long, value_name = "TIME", default_value = "0us")]
+    pub(crate) service_time: ServiceTime,
+    /// Spread the load over this many groups of ports at each server
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) ports: u16,
 }
 
 /// The load as the coordinator passes it on.
 #[derive(Debug, Parser)]
 pub(crate) struct LoadFlags {
     #[command(flatten)]
-    pub(crate) load: LoadArgs,
+    pub(crate) hosts: HostLoadArgs,
 }
 
 fn silence(text: &str) -> Result<Nanos, String> {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::sync::Mutex;
 use std::thread::JoinHandle;
 
 use super::*;
@@ -27,33 +28,44 @@ fn config(agents: usize) -> ClusterConfig {
 struct Running {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<(Result<Outcome, ClusterError>, Vec<String>)>,
+    said: Arc<Mutex<Vec<String>>>,
+    thread: JoinHandle<Result<Outcome, ClusterError>>,
 }
 
 fn start(config: ClusterConfig) -> Running {
     let coordinator = Coordinator::bind("127.0.0.1:0".parse().unwrap(), config).unwrap();
     let address = coordinator.local_addr().unwrap();
     let stop: Arc<AtomicBool> = Arc::default();
-    let flag = Arc::clone(&stop);
+    let said: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (flag, lines) = (Arc::clone(&stop), Arc::clone(&said));
     let thread = thread::spawn(move || {
-        let mut said = Vec::new();
-        let outcome = coordinator.run(&flag, &mut |note| {
+        coordinator.run(&flag, &mut |note| {
             if let Note::Said(text) = note {
-                said.push(text);
+                lines.lock().unwrap().push(text);
             }
-        });
-        (outcome, said)
+        })
     });
-    Running { address, stop, thread }
+    Running { address, stop, said, thread }
 }
 
 impl Running {
     fn end(self) -> (Result<Outcome, ClusterError>, Vec<String>) {
-        self.thread.join().unwrap()
+        let outcome = self.thread.join().unwrap();
+        (outcome, self.said.lock().unwrap().clone())
     }
 
-    /// An agent that has connected.
+    /// An agent that has a place in the cluster.
     fn agent(&self, number: u8, rank: Option<u32>) -> AgentLink {
+        let agent = self.connect(number, rank);
+        let begins = format!("n{number} (");
+        while !self.said.lock().unwrap().iter().any(|line| line.starts_with(&begins)) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        agent
+    }
+
+    /// An agent that has introduced itself.
+    fn connect(&self, number: u8, rank: Option<u32>) -> AgentLink {
         let hello = hello(&format!("n{number}"), rank, address(number), 4000);
         let stop = AtomicBool::new(false);
         AgentLink::connect(&self.address.to_string(), &hello, PATIENCE, &stop).unwrap()
@@ -232,7 +244,7 @@ fn agents_that_leave_before_the_others_come_may_come_back() {
     drop(running.agent(1, None));
     let again = loop {
         // The place is free as soon as the coordinator has noticed.
-        let again = running.agent(1, None);
+        let again = running.connect(1, None);
         match again.next(Duration::from_millis(300)) {
             None => break again,
             Some(Ok(FromCoordinator::Refused { reason })) => {
