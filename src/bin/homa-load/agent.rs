@@ -59,8 +59,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
             return Err(error.into());
         }
         Err(error) => {
-            let reason = one_line(&error.to_string());
-            let reason = reason.trim_start_matches("error: ").to_owned();
+            let reason = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
             let _ = link.close(&FromAgent::Failed { reason });
             return Err(error);
         }
@@ -141,7 +140,7 @@ fn host_load(assignment: &Assignment) -> Result<HostLoadArgs, Box<dyn Error>> {
     let mut words = vec!["homa-load".to_owned()];
     words.extend(assignment.flags.iter().cloned());
     for file in &assignment.files {
-        let name = Path::new(&file.name).file_name().unwrap_or(OsStr::new("file"));
+        let name = Path::new(&file.name).file_name().unwrap_or_else(|| OsStr::new("file"));
         let path = directory.0.join(name);
         std::fs::write(&path, &file.content)?;
         words.push(format!("{}={}", file.option, path.display()));

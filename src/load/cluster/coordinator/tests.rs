@@ -188,7 +188,7 @@ fn an_agent_lost_in_the_load_is_named_and_the_others_finish() {
 
 #[test]
 fn an_agent_that_says_nothing_is_lost_after_a_while() {
-    let running = start(ClusterConfig { silence: Duration::from_secs(3), ..config(2) });
+    let running = start(ClusterConfig { silence: Duration::from_secs(5), ..config(2) });
     let agent = running.agent(1, None);
     let hello = FromAgent::Hello(hello("mute", None, address(9), 4000));
     let mut mute = running.stranger("");
@@ -206,7 +206,7 @@ fn an_agent_that_says_nothing_is_lost_after_a_while() {
     agent.close(&result(1)).unwrap();
     let (outcome, _) = running.end();
     let lost: Vec<_> = outcome.unwrap().hosts.into_iter().map(|host| host.lost).collect();
-    assert_eq!(lost, [Some("nothing heard for 3 s".to_owned()), None]);
+    assert_eq!(lost, [Some("nothing heard for 5 s".to_owned()), None]);
     let mut heard = String::new();
     let _ = mute.read_to_string(&mut heard);
     assert!(heard.contains("\"assign\"") && heard.contains("\"start\""), "{heard}");
