@@ -6,8 +6,8 @@ use std::process::{Command, exit};
 
 /// The libraries whose symbols the shim and the bindings name. `rte_log` exists from 23.11 on, so
 /// the list is matched against what pkg-config offers.
-const LIBRARIES: [&str; 6] =
-    ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_log"];
+const LIBRARIES: [&str; 7] =
+    ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_log", "rte_telemetry"];
 
 /// The one driver that is called directly (`rte_eth_from_rings`). Drivers are plugins, so
 /// pkg-config does not list it.
@@ -15,7 +15,8 @@ const RING_DRIVER: &str = "rte_net_ring";
 
 /// What of the headers becomes Rust. The shim covers everything else.
 const FUNCTIONS: &str = "homa_.*\
-    |rte_eal_(init|cleanup|alarm_set)|rte_strerror\
+    |rte_eal_(init|cleanup|alarm_set|get_runtime_dir)|rte_strerror\
+    |rte_telemetry_register_cmd|rte_tel_data_start_dict\
     |rte_get_tsc_hz|rte_thread_(un)?register|rte_socket_id\
     |rte_pktmbuf_(pool_create|free_bulk|copy)|rte_mempool_(free|avail_count|in_use_count)\
     |rte_ring_(create|free)|rte_eth_from_rings\

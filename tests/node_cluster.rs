@@ -211,9 +211,10 @@ fn wrong_arguments_are_found_before_anything_starts() {
     for (options, says) in [
         ("coordinator", "--agents <N>"),
         ("coordinator --agents 1", "1 is not in 2..=1024"),
-        ("coordinator --agents 3 --pattern incast:3", "incast:3 needs 4 hosts, and there are 3"),
+        ("coordinator --agents 3 --pattern incast:3", "incast:3: 3 hosts, and the pattern needs 4"),
         ("coordinator --agents 3 --pattern star", "unknown pattern 'star'"),
         ("coordinator --agents 3 --silence 1s", "2s is the least"),
+        ("coordinator --agents 3 --find-max", "--find-max and --dry-run are for homa-load client"),
         ("coordinator --inventory /nowhere/x.toml", "/nowhere/x.toml: "),
         ("agent --device null --ip 10.0.0.1/24", "--coordinator <HOST:PORT>"),
         ("agent --inventory /nowhere/x.toml", "/nowhere/x.toml: "),

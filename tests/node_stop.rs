@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use homa::dpdk::Hugepages;
-use homa::load::apps::{ServerApp, ServerConfig, ServerCounts};
+use homa::load::apps::{ServerApp, ServerConfig, ServerResult};
 use homa::load::report::Report;
 use homa::node::{
     App, CallFailed, Cx, IdlePolicy, Node, NodeConfig, Request, Response, stop_on_signals,
@@ -279,11 +279,12 @@ fn watched_server() {
             .expect("a node");
     stop_on_signals(&node.stop_flag()).expect("signals");
     println!("the server is ready");
-    let counts: Arc<Mutex<ServerCounts>> = Arc::default();
-    let result = Arc::clone(&counts);
+    let served: Arc<Mutex<ServerResult>> = Arc::default();
+    let result = Arc::clone(&served);
+    let clock = node.eal().clock();
     let config = ServerConfig::new(HomaPort(4000));
-    node.run(|cx| Watched { server: ServerApp::new(cx, config, result) })
+    node.run(|cx| Watched { server: ServerApp::new(cx, clock, config, result) })
         .expect("the server ends well");
-    assert_eq!(counts.lock().expect("no panic").corrupted, 0);
+    assert_eq!(served.lock().expect("no panic").counts.corrupted, 0);
     node.close().expect("every packet buffer is back");
 }

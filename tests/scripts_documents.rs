@@ -7,8 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const DOCUMENTS: [&str; 5] =
-    ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/INTEROP.md", "docs/PERFORMANCE.md"];
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "CHANGELOG.md",
+    "docs/ARCHITECTURE.md",
+    "docs/INTEROP.md",
+    "docs/LOAD.md",
+    "docs/PERFORMANCE.md",
+];
 const SCRIPTS: [&str; 6] = ["setup.sh", "hugepages.sh", "bind.sh", "run.sh", "test.sh", "fuzz.sh"];
 
 fn read(path: &str) -> String {

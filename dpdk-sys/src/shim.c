@@ -257,3 +257,12 @@ void homa_ring_drain(struct rte_ring *ring)
 	while (rte_ring_dequeue(ring, &m) == 0)
 		rte_pktmbuf_free(m);
 }
+
+int homa_telemetry_add(struct rte_tel_data *data, const char *name, uint64_t value)
+{
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
+	return rte_tel_data_add_dict_uint(data, name, value);
+#else
+	return rte_tel_data_add_dict_u64(data, name, value);
+#endif
+}

@@ -18,6 +18,7 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
+#include <rte_telemetry.h>
 
 #if RTE_VERSION < RTE_VERSION_NUM(22, 11, 0, 0)
 #error "DPDK 22.11 or later is needed"
@@ -171,5 +172,9 @@ uint16_t homa_tx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mb
 uint16_t homa_tx_prepare(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mbufs, uint16_t n);
 /* Frees every buffer still in the ring: after the ports on it are closed. */
 void homa_ring_drain(struct rte_ring *ring);
+
+/* Adds a number to the answer to a command of telemetry, which must be a dictionary. The function has
+ * another name from 23.03 on. */
+int homa_telemetry_add(struct rte_tel_data *data, const char *name, uint64_t value);
 
 #endif

@@ -39,6 +39,11 @@ impl Clock {
         self.at(ticks())
     }
 
+    /// How many ticks of the counter `time` takes.
+    pub fn ticks_in(&self, time: Nanos) -> u64 {
+        ((u128::from(time.0) << 32) / u128::from(self.ns_per_tick_q32.max(1))) as u64
+    }
+
     #[inline]
     fn at(&self, ticks: u64) -> Nanos {
         // Counters of two cores may differ by a few ticks; never run below zero.
@@ -77,6 +82,8 @@ mod tests {
         assert_eq!(clock.at(1_000), Nanos(0));
         assert_eq!(clock.at(3_500), Nanos(999), "rounds down");
         assert_eq!(clock.at(0), Nanos(0), "a core slightly behind");
+        let second = clock.ticks_in(Nanos::from_secs(1));
+        assert!((2_499_999_999..=2_500_000_001).contains(&second), "{second}");
         // A day later still within a microsecond.
         let day = clock.at(1_000 + 86_400 * 2_500_000_000);
         assert!(Nanos(86_400_000_000_000).since(day) < Nanos(21_000), "{day}");

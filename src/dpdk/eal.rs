@@ -1,7 +1,8 @@
 //! DPDK's environment layer: started once, ended when nothing needs it any more.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -114,6 +115,13 @@ impl Eal {
     /// The devices, in the order of [`EalConfig::devices`].
     pub fn devices(&self) -> &[Device] {
         &self.0.devices
+    }
+
+    /// Where DPDK keeps its files and the socket of its telemetry.
+    pub fn runtime_directory(&self) -> PathBuf {
+        // SAFETY: EAL is running; the text is its own and stays.
+        let path = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
+        PathBuf::from(path.to_string_lossy().into_owned())
     }
 
     /// Whether hugepages are in use.

@@ -34,6 +34,8 @@ pub struct EalConfig {
     /// DPDK's own verbosity, in its notation (`--log-level`), such as `pmd.net.memif:debug`. What
     /// it logs goes to the `log` crate, target `dpdk`.
     pub log_level: Option<String>,
+    /// Answer DPDK's telemetry, over a socket in the runtime directory: `dpdk-telemetry.py` asks there.
+    pub telemetry: bool,
     /// Further arguments, as they are.
     pub extra_args: Vec<String>,
 }
@@ -47,6 +49,7 @@ impl Default for EalConfig {
             file_prefix: "homa".into(),
             devices: Vec::new(),
             log_level: None,
+            telemetry: false,
             extra_args: Vec::new(),
         }
     }
@@ -86,7 +89,10 @@ impl EalConfig {
             Some(cpu) => cpu,
             None => allowed_cpus().first().copied().unwrap_or(0),
         };
-        let mut args: Vec<String> = ["homa", "--no-telemetry"].map(str::to_owned).into();
+        let mut args = vec!["homa".to_owned()];
+        if !self.telemetry {
+            args.push("--no-telemetry".into());
+        }
         args.push(format!("--lcores=0@{cpu}"));
         args.push(format!("--file-prefix={}", self.file_prefix));
         args.extend(["-m".into(), self.memory_mb.to_string()]);
@@ -170,6 +176,15 @@ mod tests {
         let huge = config.arguments(true).unwrap();
         assert!(huge.contains(&"--in-memory".to_owned()));
         assert!(!huge.contains(&"--no-huge".to_owned()));
+    }
+
+    #[test]
+    fn telemetry_is_off_unless_wanted() {
+        let mut config = config(Hugepages::Never, &["ring"]);
+        let off = "--no-telemetry".to_owned();
+        assert!(config.arguments(false).unwrap().contains(&off));
+        config.telemetry = true;
+        assert!(!config.arguments(false).unwrap().contains(&off));
     }
 
     #[test]

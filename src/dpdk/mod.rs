@@ -55,6 +55,7 @@ mod queue;
 mod ring_pair;
 mod segmented;
 mod stats;
+mod telemetry;
 
 pub use burst::{RxBurst, TxBurst};
 pub use capability::Capabilities;
@@ -73,6 +74,7 @@ pub use port::{Port, PortBuilder};
 pub use queue::{RxQueue, TxQueue};
 pub use segmented::{SegmentedBuf, SpareLists};
 pub use stats::{Link, PortStats};
+pub use telemetry::TelemetryCommand;
 
 #[cfg(test)]
 mod tests {

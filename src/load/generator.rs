@@ -296,7 +296,8 @@ impl Generator {
             }
         };
         let slot = Slot {
-            generation: 0,
+            // What comes late for another generator should not be taken for ours.
+            generation: (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32,
             state: State::Free,
             measured: false,
             size_bytes: 0,
@@ -518,6 +519,15 @@ impl Generator {
     /// The counts so far; `lost` and `never_sent` are known only by [`Self::finish`].
     pub const fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// Whether `now` is in the measured time.
+    pub const fn is_measuring(&self, now: Nanos) -> bool {
+        let ended = match self.config.end {
+            End::After(_) => now.0 >= self.totals.measured_to.0,
+            End::Rpcs(_) => false,
+        };
+        now.0 >= self.totals.measured_from.0 && !ended
     }
 
     /// Whether the run is over: nothing more will become due and nothing is outstanding or overdue,

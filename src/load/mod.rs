@@ -5,10 +5,13 @@
 //! - [`workload`]: how long messages are; [`arrival`]: when they are due; [`payload`]: what is in them.
 //! - [`generator`]: the client; says what is due and keeps the books.
 //! - [`classes`], [`slowdown`]: what latency is sorted by and compared with.
-//! - `recorder`, `report`, `live`: latency as it is recorded and shown (feature `cli`).
-//! - [`pattern`]: who sends to whom; `cluster`: one load on many hosts (feature `cli`).
+//! - `recorder`, `report`, `live`, `dashboard`: latency as it is recorded and shown (feature `cli`).
+//! - `metrics`: counters for Prometheus; `command_line`: completions, manual pages, logs (feature `cli`).
+//! - `cluster`: one load on many hosts (feature `cli`).
 //! - `ping`, `cp_node`: output and messages as of those programs (feature `cli`).
 //! - `windows`, `bench`: figures of a shared machine as ratios to a raw baseline (feature `cli`).
+//! - [`pattern`]: who sends to whom; [`search`]: the highest load that is carried.
+//! - `plan`: what to expect of a run; `baseline`: times of an idle system (feature `cli`).
 //! - [`wire_cost`]: what messages take on the wire; [`response`]: how long responses are, and when they come.
 //! - [`quantity`]: durations, sizes and rates as people write them.
 //!
@@ -50,25 +53,38 @@
 pub mod apps;
 pub mod arrival;
 #[cfg(feature = "cli")]
+pub mod baseline;
+#[cfg(feature = "cli")]
 pub mod bench;
 pub mod classes;
 #[cfg(feature = "cli")]
 pub mod cluster;
 #[cfg(feature = "cli")]
+pub mod command_line;
+#[cfg(feature = "cli")]
 pub mod cp_node;
+#[cfg(feature = "cli")]
+pub mod dashboard;
+#[cfg(feature = "cli")]
+pub mod find_max;
 pub mod generator;
 #[cfg(feature = "cli")]
 pub mod live;
+#[cfg(feature = "cli")]
+pub mod metrics;
 pub mod pattern;
 pub mod payload;
 #[cfg(feature = "cli")]
 pub mod ping;
+#[cfg(feature = "cli")]
+pub mod plan;
 pub mod quantity;
 #[cfg(feature = "cli")]
 pub mod recorder;
 #[cfg(feature = "cli")]
 pub mod report;
 pub mod response;
+pub mod search;
 pub mod slowdown;
 #[cfg(feature = "cli")]
 pub mod table;

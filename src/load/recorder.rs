@@ -141,6 +141,33 @@ pub struct Window {
     /// The median of their latency; 0 when none completed. Of several shards: the mean of their
     /// medians, weighted by their counts.
     pub median_ns: u64,
+    /// The 99th percentile of their latency, as the median.
+    pub p99_ns: u64,
+    /// Payload of their requests.
+    pub request_bytes: u64,
+    /// Payload of their responses.
+    pub response_bytes: u64,
+    /// RPCs outstanding when it ended, as far as the recorder was told.
+    pub outstanding: u32,
+}
+
+impl Window {
+    fn merge(&mut self, other: &Self) {
+        let completed = self.completed + other.completed;
+        let mean = |ours: u64, theirs: u64| {
+            let weighted = u128::from(self.completed) * u128::from(ours)
+                + u128::from(other.completed) * u128::from(theirs);
+            (weighted / u128::from(completed.max(1))) as u64
+        };
+        *self = Self {
+            median_ns: mean(self.median_ns, other.median_ns),
+            p99_ns: mean(self.p99_ns, other.p99_ns),
+            completed,
+            request_bytes: self.request_bytes + other.request_bytes,
+            response_bytes: self.response_bytes + other.response_bytes,
+            outstanding: self.outstanding.saturating_add(other.outstanding),
+        };
+    }
 }
 
 /// The windows of a run, one after the other without gaps.
@@ -154,6 +181,9 @@ struct Windows {
     windows: Vec<Window>,
     windows_max: usize,
     current: Histogram<u32>,
+    /// Payload of the current window's requests and responses.
+    bytes: (u64, u64),
+    outstanding: u32,
 }
 
 impl Windows {
@@ -166,15 +196,19 @@ impl Windows {
             windows: Vec::with_capacity(config.windows_max),
             windows_max: config.windows_max,
             current: histogram(1_000_000_000, 2),
+            bytes: (0, 0),
+            outstanding: 0,
         }
     }
 
     #[inline]
-    fn record(&mut self, done: Nanos, latency_ns: u64) {
-        self.advance(done);
+    fn record(&mut self, sample: &Sample, latency_ns: u64) {
+        self.advance(sample.done);
         // Before the first window, and after the last, there is nowhere to put it.
-        if done >= self.from && self.windows.len() < self.windows_max {
+        if sample.done >= self.from && self.windows.len() < self.windows_max {
             self.current.saturating_record(latency_ns);
+            self.bytes.0 += u64::from(sample.request_bytes);
+            self.bytes.1 += u64::from(sample.response_bytes);
         }
     }
 
@@ -187,11 +221,20 @@ impl Windows {
 
     fn close(&mut self) {
         let completed = self.current.len();
-        let median_ns = match completed {
+        let [median_ns, p99_ns] = [0.5, 0.99].map(|q| match completed {
             0 => 0,
-            _ => self.current.median_equivalent(self.current.value_at_quantile(0.5)),
-        };
-        self.windows.push(Window { completed, median_ns });
+            _ => self.current.median_equivalent(self.current.value_at_quantile(q)),
+        });
+        let (request_bytes, response_bytes) = core::mem::take(&mut self.bytes);
+        let outstanding = self.outstanding;
+        self.windows.push(Window {
+            completed,
+            median_ns,
+            p99_ns,
+            request_bytes,
+            response_bytes,
+            outstanding,
+        });
         if completed > 0 {
             self.current.reset();
         }
@@ -202,11 +245,7 @@ impl Windows {
         let len = self.windows.len().max(other.windows.len());
         self.windows.resize(len, Window::default());
         for (into, from) in self.windows.iter_mut().zip(&other.windows) {
-            let completed = into.completed + from.completed;
-            let weighted = u128::from(into.completed) * u128::from(into.median_ns)
-                + u128::from(from.completed) * u128::from(from.median_ns);
-            into.median_ns = (weighted / u128::from(completed.max(1))) as u64;
-            into.completed = completed;
+            into.merge(from);
         }
     }
 }
@@ -322,7 +361,7 @@ impl Recorder {
     pub fn record(&mut self, sample: &Sample) {
         let latency_ns = sample.done.since(sample.planned).0;
         self.interval.record(sample, latency_ns);
-        self.windows.record(sample.done, latency_ns);
+        self.windows.record(sample, latency_ns);
         if !sample.measured {
             return;
         }
@@ -337,6 +376,12 @@ impl Recorder {
                 slowdowns.saturating_record((thousandths + 0.5) as u64);
             }
         }
+    }
+
+    /// Notes how many RPCs are outstanding now, for the window that is open.
+    #[inline]
+    pub const fn note_outstanding(&mut self, outstanding: u32) {
+        self.windows.outstanding = outstanding;
     }
 
     /// Swaps what was completed since the last call into `into`, whose content is thrown away. Does

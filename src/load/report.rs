@@ -25,11 +25,21 @@ use super::generator::{End, Failure, GeneratorConfig, Totals};
 use super::recorder::{ClassRecord, LatencyHistogram, Recorder, Window};
 use super::workload::Cut;
 
+mod compare;
+mod csv;
+mod distribution;
 pub mod hosts;
 mod merge;
+mod page;
+mod runs;
 mod side;
 mod text;
 
+pub use compare::{CompareOptions, Comparison, Difference, Verdict};
+pub use csv::{sizes_csv, windows_csv};
+pub use distribution::Distribution;
+pub use page::page;
+pub use runs::{NamedReport, Runs, RunsError, check_folder, check_name, write_folder};
 pub use side::{CoreReport, SideReport};
 
 /// Name and version of the JSON schema.
@@ -111,6 +121,17 @@ pub struct Machine {
     pub cores: usize,
     /// Version of the kernel.
     pub kernel: String,
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cpu = if self.cpu.is_empty() { "unknown processor" } else { &self.cpu };
+        match self.kernel.as_str() {
+            // Nothing runs on it: it is simulated.
+            "" => f.write_str(cpu),
+            kernel => write!(f, "{cpu}, {} cores, Linux {kernel}", self.cores),
+        }
+    }
 }
 
 impl Machine {
@@ -304,14 +325,32 @@ pub struct WindowsReport {
     /// Of each: thousands of RPCs completed per second, and their median latency in ns (0 when none
     /// completed).
     pub krps_and_median_ns: Vec<(f64, u64)>,
+    /// Of each: the 99th percentile of their latency in ns.
+    #[serde(default)]
+    pub p99_ns: Vec<u64>,
+    /// Of each: payload of the requests and of the responses completed, bits per second.
+    #[serde(default)]
+    pub request_and_response_bps: Vec<(f64, f64)>,
+    /// Of each: RPCs outstanding at its end; empty if nobody counted them.
+    #[serde(default)]
+    pub outstanding: Vec<u32>,
 }
 
 impl WindowsReport {
     fn new(window_ns: u64, windows: &[Window]) -> Self {
         let krps = |completed: u64| completed as f64 * 1e6 / window_ns as f64;
+        let bps = |bytes: u64| bytes as f64 * 8e9 / window_ns as f64;
+        let counted = windows.iter().any(|window| window.outstanding > 0);
+        let counts = windows.iter().map(|window| window.outstanding);
         Self {
             window_ns,
             krps_and_median_ns: windows.iter().map(|w| (krps(w.completed), w.median_ns)).collect(),
+            p99_ns: windows.iter().map(|window| window.p99_ns).collect(),
+            request_and_response_bps: windows
+                .iter()
+                .map(|window| (bps(window.request_bytes), bps(window.response_bytes)))
+                .collect(),
+            outstanding: counts.filter(|_| counted).collect(),
         }
     }
 }
@@ -470,4 +509,4 @@ fn buckets(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

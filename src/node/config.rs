@@ -80,6 +80,8 @@ pub struct NodeConfig {
     pub trace: Option<TraceConfig>,
     /// DPDK's runtime directory; must differ between processes.
     pub file_prefix: String,
+    /// Let DPDK answer telemetry in it.
+    pub telemetry: bool,
 }
 
 impl NodeConfig {
@@ -113,6 +115,7 @@ impl NodeConfig {
             drop_fraction: 0.0,
             trace: None,
             file_prefix: format!("homa-{}", std::process::id()),
+            telemetry: false,
         }
     }
 

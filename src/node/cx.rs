@@ -15,6 +15,7 @@ use super::app::Transport;
 use super::crossing::{Letter, Outlet};
 use super::egress::{Egress, Sink};
 use super::outgoing::{MessageBuf, Outgoing};
+use super::stats::{LoopTime, ShardStats};
 
 /// Timers of an application that may be set at a time.
 const TIMERS_MAX: usize = 65_536;
@@ -40,6 +41,7 @@ pub struct Cx<'a> {
     pub(super) egress: &'a mut Egress,
     pub(super) stack: &'a mut Stack,
     pub(super) state: &'a mut AppState,
+    pub(super) stats: &'a ShardStats,
 }
 
 /// Why there is no [`MessageBuf`].
@@ -202,6 +204,11 @@ impl Cx<'_> {
     /// The counters of this shard's transport.
     pub fn metrics(&self) -> &Metrics {
         self.transport.metrics()
+    }
+
+    /// How this shard has spent its time.
+    pub fn loop_time(&self) -> LoopTime {
+        LoopTime { busy: Nanos(self.stats.busy_ns), idle: Nanos(self.stats.idle_ns) }
     }
 
     /// How full this shard's tables are.

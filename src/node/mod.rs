@@ -40,7 +40,7 @@ pub use outgoing::{MessageBuf, Outgoing};
 pub use payload::{Message, PacketBytes};
 pub use ring::{Consumer, Producer, ring};
 pub use signals::stop_on_signals;
-pub use stats::{NodeReport, ShardReport, ShardStats};
+pub use stats::{LoopTime, NodeReport, ShardCounters, ShardReport, ShardStats};
 pub use trace::TraceConfig;
 pub use watch::{Callback, SlowCallback};
 
@@ -174,6 +174,7 @@ impl Node {
             main_cpu: Some(cpu.unwrap_or(0)),
             file_prefix: config.file_prefix.clone(),
             devices: vec![config.device.clone().for_mtu(config.mtu)],
+            telemetry: config.telemetry,
             ..EalConfig::default()
         })?;
         Ok(Self { owns_eal: true, ..Self::start_on(&eal, 0, config)? })
@@ -242,6 +243,11 @@ impl Node {
         self.published.len() as u8
     }
 
+    /// The CPUs of the shards, in their order.
+    pub fn cpus(&self) -> &[usize] {
+        &self.cpus
+    }
+
     /// What the port can do, and what of it is used.
     pub fn capabilities(&self) -> &Capabilities {
         self.port.capabilities()
@@ -271,6 +277,12 @@ impl Node {
     pub fn shard_stats_reader(&self) -> impl Fn() -> Vec<ShardStats> + Send + 'static {
         let published = Arc::clone(&self.published);
         move || published.iter().map(Published::read).collect()
+    }
+
+    /// Reads all counters of each shard while they run.
+    pub fn counters_reader(&self) -> impl Fn() -> Vec<ShardCounters> + Send + 'static {
+        let published = Arc::clone(&self.published);
+        move || published.iter().map(Published::read_all).collect()
     }
 
     /// Runs a node of one shard until its application calls [`Cx::stop`] or the stop flag is set.

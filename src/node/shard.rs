@@ -129,6 +129,7 @@ impl<'a, A: App> Shard<'a, A> {
             egress: &mut egress,
             stack: &mut stack,
             state: &mut state,
+            stats: &ShardStats::default(),
         };
         parts.published.enter(Callback::Build);
         let app = Watched::new(make_app(&mut cx), parts.clock, parts.published);
@@ -214,7 +215,7 @@ impl<'a, A: App> Shard<'a, A> {
             net: self.stack.counters().iter().collect(),
             slowest: self.app.slowest,
         };
-        self.published.publish(&self.stats);
+        self.published.publish(&self.stats, &report.metrics, &report.occupancy);
         self.published.enter(Callback::None);
         // Handles of queues and buffers go in this order: the application's messages first.
         drop(self.app);
@@ -259,14 +260,19 @@ impl<'a, A: App> Shard<'a, A> {
         self.turns += 1;
         if self.turns.is_multiple_of(PUBLISH_TURNS) {
             self.collect_stats();
-            self.published.publish(&self.stats);
+            let (metrics, occupancy) = (self.transport.metrics(), self.transport.occupancy());
+            self.published.publish(&self.stats, metrics, &occupancy);
         }
     }
 
     #[inline]
     fn note_stall(&mut self, now: Nanos) {
         let away = now.since(self.last_turn);
-        if away > STALL {
+        if away <= STALL {
+            let time =
+                if self.idle.is_idle() { &mut self.stats.idle_ns } else { &mut self.stats.busy_ns };
+            *time += away.0;
+        } else {
             self.transport.excuse(now, away.0);
             self.stats.stalls += 1;
             self.stats.stall_ns_max = self.stats.stall_ns_max.max(away.0);
@@ -291,6 +297,7 @@ impl<'a, A: App> Shard<'a, A> {
             egress: &mut self.egress,
             stack: &mut self.stack,
             state: &mut self.state,
+            stats: &self.stats,
         };
         callback(&mut self.app, &mut cx)
     }

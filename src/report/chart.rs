@@ -1,10 +1,11 @@
 //! Lines over two axes, as SVG. Lines carry their names at their ends, and differ in dashes as well as
 //! in colour, so that print without colour can be read.
 
-use svg::node::element::{Circle, Group, Line, Polyline, Rectangle, Text};
+use svg::node::element::{Circle, Group, Line, Polyline, Rectangle};
 use svg::{Document, Node};
 
 use super::axis::Axis;
+use super::style::{Colour, FAINT, FONT, GRID, INK, PAPER, Stroke, round, text};
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -44,39 +45,23 @@ pub struct Chart {
     pub series: Vec<Series>,
 }
 
-/// Colour (of a palette that colour-blind people can tell apart), width and dashes of a style.
-const STYLES: [(&str, f64, &str); 5] = [
-    ("#0064a8", 2.6, "none"),
-    ("#c84c00", 1.7, "7 4"),
-    ("#00805c", 1.7, "2 3"),
-    ("#6b7280", 1.7, "9 3 2 3"),
-    ("#a3397f", 1.7, "4 2"),
-];
-
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 380.0;
-/// Margins around the plot: top, right (for names of lines), bottom, left.
+/// Margins around the plot: top, right (for names of lines, at least), bottom, left.
 const MARGIN: (f64, f64, f64, f64) = (78.0, 116.0, 52.0, 56.0);
-const FONT: &str = "Inter, 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
-const INK: &str = "#1f2937";
-const FAINT: &str = "#5b6472";
-const GRID: &str = "#e4e7eb";
+/// Room for names of lines at most.
+const NAMES_MAX: f64 = 200.0;
+/// Width of a character of a name, about; long enough for most.
+const NAME_CHAR: f64 = 6.9;
+/// The piece of its line in front of a name, and the blanks around it.
+const SAMPLE: f64 = 18.0;
 /// Least distance between names of lines.
 const NAME_GAP: f64 = 15.0;
-
-fn text(x: f64, y: f64, size: f64, fill: &str, anchor: &str, content: &str) -> Text {
-    Text::new(content)
-        .set("x", round(x))
-        .set("y", round(y))
-        .set("font-size", size)
-        .set("fill", fill)
-        .set("text-anchor", anchor)
-}
-
-/// Tenths of a pixel are enough, and keep files small.
-fn round(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
+/// Width of a character of a tick, about, and the least distance between ticks.
+const TICK_CHAR: f64 = 6.3;
+const TICK_GAP: f64 = 9.0;
+/// Least distance between ticks of the vertical axis.
+const TICK_LINE: f64 = 13.0;
 
 impl Chart {
     /// The chart as an SVG document.
@@ -89,7 +74,11 @@ impl Chart {
             .set("aria-label", self.title.as_str())
             .set("font-family", FONT);
         document.append(
-            Rectangle::new().set("width", WIDTH).set("height", HEIGHT).set("fill", "#ffffff"),
+            Rectangle::new()
+                .set("width", WIDTH)
+                .set("height", HEIGHT)
+                .set("fill", PAPER.0)
+                .set("class", PAPER.1),
         );
         let left = MARGIN.3;
         document.append(text(left, 24.0, 16.0, INK, "start", &self.title).set("font-weight", 600));
@@ -98,12 +87,29 @@ impl Chart {
         for series in self.series.iter().rev() {
             document.append(self.line(series));
         }
+        if self.is_empty() {
+            let (x, y) = ((left + self.right()) / 2.0, (MARGIN.0 + HEIGHT - MARGIN.2) / 2.0);
+            document.append(text(x, y, 14.0, FAINT, "middle", "nothing was measured"));
+        }
         document.append(self.names());
         document.to_string()
     }
 
+    /// Whether there is no point to draw.
+    pub fn is_empty(&self) -> bool {
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        !points().any(|point| point.1.is_finite())
+    }
+
+    /// Where the plot ends and the names of the lines begin.
+    fn right(&self) -> f64 {
+        let longest = self.series.iter().map(|series| series.name.chars().count()).max();
+        let needed = longest.unwrap_or(0) as f64 * NAME_CHAR + SAMPLE + 18.0;
+        WIDTH - needed.clamp(MARGIN.1, NAMES_MAX)
+    }
+
     fn x_at(&self, value: f64) -> f64 {
-        MARGIN.3 + self.x.place(value) * (WIDTH - MARGIN.1 - MARGIN.3)
+        MARGIN.3 + self.x.place(value) * (self.right() - MARGIN.3)
     }
 
     fn y_at(&self, value: f64) -> f64 {
@@ -114,25 +120,36 @@ impl Chart {
     /// Axes, ticks and the lines that lead from them.
     fn grid(&self) -> Group {
         let (top, bottom) = (MARGIN.0, HEIGHT - MARGIN.2);
-        let (left, right) = (MARGIN.3, WIDTH - MARGIN.1);
-        let rule = |x1: f64, y1: f64, x2: f64, y2: f64, colour: &str| {
+        let (left, right) = (MARGIN.3, self.right());
+        let rule = |x1: f64, y1: f64, x2: f64, y2: f64, colour: Colour| {
             Line::new()
                 .set("x1", round(x1))
                 .set("y1", round(y1))
                 .set("x2", round(x2))
                 .set("y2", round(y2))
-                .set("stroke", colour)
+                .set("stroke", colour.0)
+                .set("class", format!("{}-line", colour.1))
         };
         let mut group = Group::new();
+        let mut lowest = f64::MAX;
         for (value, label) in &self.y.ticks {
             let y = self.y_at(*value);
             group.append(rule(left, y, right, y, GRID));
-            group.append(text(left - 8.0, y + 4.0, 11.5, FAINT, "end", label));
+            // Labels that would meet are left out, their lines are not.
+            if lowest - y >= TICK_LINE {
+                group.append(text(left - 8.0, y + 4.0, 11.5, FAINT, "end", label));
+                lowest = y;
+            }
         }
+        let mut taken = f64::MIN;
         for (value, label) in &self.x.ticks {
             let x = self.x_at(*value);
             group.append(rule(x, bottom, x, bottom + 5.0, FAINT));
-            group.append(text(x, bottom + 19.0, 11.5, FAINT, "middle", label));
+            let half = label.chars().count() as f64 * TICK_CHAR / 2.0;
+            if x - half >= taken + TICK_GAP {
+                group.append(text(x, bottom + 19.0, 11.5, FAINT, "middle", label));
+                taken = x + half;
+            }
         }
         group.append(rule(left, bottom, right, bottom, FAINT));
         group.append(
@@ -147,7 +164,8 @@ impl Chart {
     }
 
     fn line(&self, series: &Series) -> Group {
-        let (colour, width, dashes) = STYLES[series.style % STYLES.len()];
+        let Stroke { colour, width, dashes } = Stroke::of(series.style);
+        let (line_class, fill_class) = Stroke::classes(series.style);
         let mut group = Group::new();
         for part in series.points.split(|point| !point.1.is_finite()) {
             let places: Vec<(f64, f64)> =
@@ -156,7 +174,12 @@ impl Chart {
                 [] => {}
                 [(x, y)] => {
                     group.append(
-                        Circle::new().set("cx", x).set("cy", y).set("r", width).set("fill", colour),
+                        Circle::new()
+                            .set("cx", x)
+                            .set("cy", y)
+                            .set("r", width + 1.0)
+                            .set("fill", colour)
+                            .set("class", fill_class.as_str()),
                     );
                 }
                 _ => {
@@ -166,6 +189,7 @@ impl Chart {
                         .set("points", points.join(" "))
                         .set("fill", "none")
                         .set("stroke", colour)
+                        .set("class", line_class.as_str())
                         .set("stroke-width", width)
                         .set("stroke-dasharray", dashes)
                         .set("stroke-linejoin", "round");
@@ -190,15 +214,39 @@ impl Chart {
         let mut places: Vec<f64> = names.iter().map(|name| name.0).collect();
         move_apart(&mut places, HEIGHT - MARGIN.2 + 4.0);
         let mut group = Group::new();
+        let room = WIDTH - self.right() - SAMPLE - 12.0;
         for (&(_, series), y) in names.iter().zip(places) {
-            let (colour, _, _) = STYLES[series.style % STYLES.len()];
+            let Stroke { colour, width, dashes } = Stroke::of(series.style);
+            let (line_class, fill_class) = Stroke::classes(series.style);
+            let x = self.right() + 8.0;
+            let sample = Line::new()
+                .set("x1", round(x))
+                .set("y1", round(y - 4.0))
+                .set("x2", round(x + SAMPLE - 4.0))
+                .set("y2", round(y - 4.0))
+                .set("stroke", colour)
+                .set("class", line_class)
+                .set("stroke-width", width)
+                .set("stroke-dasharray", dashes);
+            group.append(sample);
             let weight = if series.style == 0 { 700 } else { 400 };
-            let x = WIDTH - MARGIN.1 + 8.0;
-            group
-                .append(text(x, y, 12.5, colour, "start", &series.name).set("font-weight", weight));
+            let name = shortened(&series.name, (room / NAME_CHAR) as usize);
+            group.append(
+                text(x + SAMPLE, y, 12.5, (colour, ""), "start", &name)
+                    .set("font-weight", weight)
+                    .set("class", fill_class),
+            );
         }
         group
     }
+}
+
+/// A name of at most so many characters.
+fn shortened(name: &str, chars: usize) -> String {
+    if name.chars().count() <= chars {
+        return name.to_owned();
+    }
+    name.chars().take(chars.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// Moves rising places down until they are apart, and then up as far as the lowest must.
@@ -211,6 +259,26 @@ fn move_apart(places: &mut [f64], lowest: f64) {
         *place = place.min(limit);
         limit = *place - NAME_GAP;
     }
+}
+
+/// Fewer points, `points_max` at most, each for several: their middle place and what `together` makes of
+/// their values.
+pub fn thinned(
+    points: &[(f64, f64)],
+    points_max: usize,
+    together: fn(&[f64]) -> f64,
+) -> Vec<(f64, f64)> {
+    let chunk = points.len().div_ceil(points_max.max(1)).max(1);
+    let one = |points: &[(f64, f64)]| {
+        let (places, values): (Vec<f64>, Vec<f64>) = points.iter().copied().unzip();
+        (average(&places), together(&values))
+    };
+    points.chunks(chunk).map(one).collect()
+}
+
+/// The mean of some values; 0 of none.
+pub fn average(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]
@@ -243,6 +311,35 @@ mod tests {
         let svg = chart(vec![Series::main("ours", points)]).svg();
         assert_eq!(svg.matches("<polyline").count(), 2, "{svg}");
         assert!(!svg.contains("NaN"));
+    }
+
+    #[test]
+    fn ticks_that_would_meet_have_no_labels() {
+        let mut chart = chart(vec![]);
+        let tick = |at: f64| (at, format!("label {at}"));
+        chart.x = Axis::linear("x", 0.0, 10.0).with_ticks(vec![tick(1.0), tick(1.2), tick(5.0)]);
+        let svg = chart.svg();
+        assert!(svg.contains("label 1\n") && svg.contains("label 5\n"), "{svg}");
+        assert!(!svg.contains("label 1.2"), "{svg}");
+    }
+
+    #[test]
+    fn an_empty_chart_says_so_and_long_names_have_room() {
+        let empty = chart(vec![Series::main("ours", vec![])]);
+        assert!(empty.is_empty() && empty.svg().contains("nothing was measured"));
+        let long = "a name of forty characters, no one less!";
+        let svg = chart(vec![Series::main(long, vec![(0.0, 1.0), (10.0, 100.0)])]).svg();
+        assert!(svg.contains("a name of forty charact") && svg.contains('…'), "{svg}");
+        assert!(svg.contains("points=\"56,328 440,78\""), "the plot is narrower: {svg}");
+    }
+
+    #[test]
+    fn thinning_keeps_the_mean() {
+        let points: Vec<(f64, f64)> = (0..10).map(|i| (i.into(), f64::from(i) * 2.0)).collect();
+        let few = thinned(&points, 5, average);
+        assert_eq!(few, [(0.5, 1.0), (2.5, 5.0), (4.5, 9.0), (6.5, 13.0), (8.5, 17.0)]);
+        assert_eq!(thinned(&points, 100, average), points);
+        assert_eq!(average(&[]), 0.0);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `axis` | scales and ticks |
 //! | `chart` | lines over two axes, as SVG |
+//! | `bars` | bars below each other, as SVG |
+//! | `style` | colours and type |
 //! | `png` | SVG as pixels |
 //! | `page` | headings, text, tables and charts as HTML |
 //!
@@ -25,11 +27,14 @@
 #![forbid(unsafe_code)]
 
 mod axis;
+mod bars;
 mod chart;
 mod page;
 mod png;
+mod style;
 
 pub use axis::{Axis, Scale};
-pub use chart::{Chart, Series};
-pub use page::{Page, Section, Table};
+pub use bars::{Bar, Bars};
+pub use chart::{Chart, Series, average, thinned};
+pub use page::{Page, Section, Table, Tile, Tone};
 pub use png::{PngError, png};

@@ -2,7 +2,9 @@
 
 use core::fmt::Write;
 
+use super::bars::Bars;
 use super::chart::Chart;
+use super::style::dark_rules;
 
 /// A table; all columns but the first are numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -11,6 +13,31 @@ pub struct Table {
     pub head: Vec<String>,
     /// Cells, a row each.
     pub rows: Vec<Vec<String>>,
+}
+
+/// How a figure is to be taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tone {
+    /// As it is.
+    #[default]
+    Plain,
+    /// As it should be.
+    Good,
+    /// As it should not be.
+    Bad,
+}
+
+/// A figure that stands out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tile {
+    /// What it is.
+    pub name: String,
+    /// The figure with its unit.
+    pub value: String,
+    /// What else one has to know.
+    pub note: String,
+    /// How it is to be taken.
+    pub tone: Tone,
 }
 
 /// A part of a page.
@@ -22,8 +49,14 @@ pub struct Section {
     pub text: Vec<String>,
     /// Charts, two in a row where there is room.
     pub charts: Vec<Chart>,
+    /// Bars beside them.
+    #[serde(default)]
+    pub bars: Vec<Bars>,
     /// A table below them.
     pub table: Option<Table>,
+    /// A table of text, whose cells may be long.
+    #[serde(default)]
+    pub facts: Option<Table>,
 }
 
 /// A page.
@@ -33,23 +66,50 @@ pub struct Page {
     pub title: String,
     /// Paragraphs below the title.
     pub text: Vec<String>,
+    /// What stands out, in rows of one thing each.
+    pub tiles: Vec<(String, Vec<Tile>)>,
     /// Parts.
     pub sections: Vec<Section>,
 }
 
 const STYLE: &str = "
-body { font: 15px/1.5 Inter, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif; color: #1f2937;
-  max-width: 1320px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin-bottom: .3rem; } h2 { font-size: 1.25rem; margin: 2.4rem 0 .3rem; }
-p { margin: .4rem 0; max-width: 46rem; color: #374151; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; }
-.charts svg { flex: 1 1 30rem; max-width: 640px; height: auto; border: 1px solid #e4e7eb; border-radius: 6px; }
-.wide { overflow-x: auto; }
+:root { color-scheme: light dark; --ink: #1f2937; --soft: #374151; --faint: #5b6472; --rule: #e4e7eb;
+  --strong: #9aa3af; --paper: #ffffff; --card: #f7f8fa; --good: #00714f; --bad: #b42318; }
+body { font: 15px/1.5 Inter, 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif;
+  color: var(--ink); background: var(--paper); max-width: 1320px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .3rem; }
+h2 { font-size: 1.25rem; margin: 2.4rem 0 .3rem; }
+h3 { font-size: .95rem; margin: 1.1rem 0 .4rem; }
+p { margin: .4rem 0; max-width: 46rem; color: var(--soft); }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .6rem; }
+.tile { background: var(--card); border: 1px solid var(--rule); border-radius: 6px; padding: .5rem .75rem; }
+.tile b { display: block; font-size: 1.3rem; font-weight: 650; line-height: 1.3; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+.tile span { display: block; font-size: .8rem; color: var(--faint); }
+.good b { color: var(--good); } .bad b { color: var(--bad); } .bad { border-color: var(--bad); }
+.charts { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1rem; margin: 1rem 0; }
+.charts svg { flex: 1 1 30rem; max-width: 640px; min-width: 0; height: auto; border: 1px solid var(--rule);
+  border-radius: 6px; }
+.wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem; }
-th, td { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
+th, td { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
-th { color: #5b6472; font-weight: 600; border-bottom-color: #9aa3af; }
-@media print { body { margin: 0; max-width: none; } h2 { break-after: avoid; } svg, tr { break-inside: avoid; } }
+th { color: var(--faint); font-weight: 600; border-bottom-color: var(--strong); }
+.facts th, .facts td { text-align: left; vertical-align: top; }
+.facts td { white-space: normal; max-width: 34rem; min-width: 7rem; }
+.facts td:first-child { color: var(--faint); white-space: nowrap; }
+";
+
+/// Colours of a dark screen; print stays light.
+const DARK: &str = ":root { --ink: #e6e9ee; --soft: #c3cad4; --faint: #a2abb8; --rule: #2c343f;
+  --strong: #55606e; --paper: #0d1117; --card: #161b22; --good: #41c99c; --bad: #ff8a7d; }
+svg .back { fill: #2c343f; }
+";
+
+const PRINT: &str = "@media print { @page { margin: 14mm; } :root { color-scheme: light; font-size: 12px; }
+body { margin: 0; max-width: none; font-size: 12px; padding: 0; } h2, h3 { break-after: avoid; }
+svg, tr, .tile { break-inside: avoid; } .charts svg { flex: 1 1 45%; max-width: 49%; }
+.wide { overflow: visible; } th, td { padding: .15rem .4rem; } thead { display: table-header-group; } }
 ";
 
 fn escape(text: &str) -> String {
@@ -61,9 +121,24 @@ fn element(page: &mut String, name: &str, text: &str) {
     let _ = writeln!(page, "<{name}>{}</{name}>", escape(text));
 }
 
-impl Table {
+impl Tile {
     fn write(&self, page: &mut String) {
-        page.push_str("<div class=\"wide\"><table><thead><tr>");
+        let tone = match self.tone {
+            Tone::Plain => "",
+            Tone::Good => " good",
+            Tone::Bad => " bad",
+        };
+        let _ = write!(page, "<div class=\"tile{tone}\">");
+        element(page, "span", &self.name);
+        element(page, "b", &self.value);
+        element(page, "span", &self.note);
+        page.push_str("</div>\n");
+    }
+}
+
+impl Table {
+    fn write(&self, page: &mut String, class: &str) {
+        let _ = write!(page, "<div class=\"wide\"><table class=\"{class}\"><thead><tr>");
         self.head.iter().for_each(|cell| element(page, "th", cell));
         page.push_str("</tr></thead><tbody>\n");
         for row in &self.rows {
@@ -81,21 +156,35 @@ impl Page {
         let mut page = format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>{}</title>\n<style>{STYLE}</style></head><body>\n",
-            escape(&self.title)
+             <title>{}</title>\n<style>{STYLE}@media screen and (prefers-color-scheme: dark) {{ \
+             {DARK}{}}}\n{PRINT}</style></head><body>\n",
+            escape(&self.title),
+            dark_rules(),
         );
         element(&mut page, "h1", &self.title);
         self.text.iter().for_each(|text| element(&mut page, "p", text));
+        for (name, tiles) in &self.tiles {
+            if !name.is_empty() {
+                element(&mut page, "h3", name);
+            }
+            page.push_str("<div class=\"tiles\">\n");
+            tiles.iter().for_each(|tile| tile.write(&mut page));
+            page.push_str("</div>\n");
+        }
         for section in &self.sections {
             element(&mut page, "h2", &section.heading);
             section.text.iter().for_each(|text| element(&mut page, "p", text));
-            if !section.charts.is_empty() {
+            if section.charts.len() + section.bars.len() > 0 {
                 page.push_str("<div class=\"charts\">\n");
                 section.charts.iter().for_each(|chart| page.push_str(&chart.svg()));
+                section.bars.iter().for_each(|bars| page.push_str(&bars.svg()));
                 page.push_str("\n</div>\n");
             }
             if let Some(table) = &section.table {
-                table.write(&mut page);
+                table.write(&mut page, "numbers");
+            }
+            if let Some(table) = &section.facts {
+                table.write(&mut page, "facts");
             }
         }
         page.push_str("</body></html>\n");
@@ -124,10 +213,24 @@ mod tests {
             text: vec!["words".into()],
             charts: vec![chart],
             table: Some(table),
+            ..Section::default()
         };
-        let page = Page { title: "A & B".into(), text: vec![], sections: vec![section] };
+        let tile = Tile { value: "7 us".into(), tone: Tone::Bad, ..Tile::default() };
+        let page = Page {
+            title: "A & B".into(),
+            text: vec![],
+            tiles: vec![("first".into(), vec![tile])],
+            sections: vec![section],
+        };
         let html = page.html();
-        for part in ["<title>A &amp; B</title>", "<h2>part</h2>", "<svg", "1 &lt; 2", "</html>"] {
+        for part in [
+            "<title>A &amp; B</title>",
+            "<h2>part</h2>",
+            "<svg",
+            "1 &lt; 2",
+            "<b>7 us</b>",
+            "</html>",
+        ] {
             assert!(html.contains(part), "{part} in {html}");
         }
         assert!(!html.contains("src=") && !html.contains("href="), "nothing from elsewhere");

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Axis, Chart, Section, Series, Table};
+use crate::report::{Axis, Chart, Section, Series, Table, average, thinned};
 
 use super::cluster::Sample;
 use super::compare::{Comparison, Verdict};
@@ -99,6 +99,7 @@ impl Record {
             text,
             charts,
             table: comparison.map(|found| table(&found)),
+            ..Section::default()
         }
     }
 
@@ -159,7 +160,7 @@ impl Record {
     fn queues(&self) -> Chart {
         let line = |value: &dyn Fn(&Sample) -> f64, together: fn(&[f64]) -> f64| {
             let points: Vec<_> = self.times_ms().zip(self.samples.iter().map(value)).collect();
-            thinned(&points, together)
+            thinned(&points, TIME_POINTS, together)
         };
         let largest = line(&|sample| sample.queued_bytes.1 as f64 / 1e3, |values| {
             values.iter().copied().fold(0.0, f64::max)
@@ -185,7 +186,7 @@ impl Record {
             bits / (pair[1].at_ns - pair[0].at_ns).max(1) as f64 / hosts
         });
         let points: Vec<_> = self.times_ms().skip(1).zip(rates).collect();
-        let rate = thinned(&points, average);
+        let rate = thinned(&points, TIME_POINTS, average);
         let high = rate.iter().map(|point| point.1).fold(0.0, f64::max);
         Chart {
             title: format!("{}: goodput", self.title()),
@@ -253,22 +254,9 @@ impl IncastRecord {
             text: vec![self.note.clone()],
             charts: vec![self.chart()],
             table: Some(Table { head: head.map(String::from).to_vec(), rows: rows.collect() }),
+            ..Section::default()
         }
     }
-}
-
-fn average(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// Fewer points, each for several: their middle time and what `together` makes of their values.
-fn thinned(points: &[(f64, f64)], together: fn(&[f64]) -> f64) -> Vec<(f64, f64)> {
-    let chunk = points.len().div_ceil(TIME_POINTS).max(1);
-    let one = |points: &[(f64, f64)]| {
-        let (times, values): (Vec<f64>, Vec<f64>) = points.iter().copied().unzip();
-        (average(&times), together(&values))
-    };
-    points.chunks(chunk).map(one).collect()
 }
 
 fn size_label(bytes: u32) -> String {

@@ -6,7 +6,7 @@ use crate::wire::{Packet, RpcId};
 use super::buffers::PeerRef;
 
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
         /// Monotonic counters of one transport. Plain integers: one thread writes them.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[allow(missing_docs)]
@@ -17,10 +17,20 @@ macro_rules! metrics {
             pub sent: [u64; 9],
             /// DATA payload bytes sent per priority on the wire.
             pub sent_bytes_by_priority: [u64; 8],
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
         }
 
         impl Metrics {
+            /// Names and descriptions of all single counters, in the order of [`Metrics::iter`].
+            pub const SINGLE: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($name), concat!($($doc),*))),*];
+
+            /// The counters with these values of the single ones, as [`Metrics::iter`] gives them.
+            pub fn with_single(self, values: impl IntoIterator<Item = u64>) -> Self {
+                let mut values = values.into_iter();
+                Self { $($name: values.next().unwrap_or(0),)* ..self }
+            }
+
             /// Names and values of all single counters, in a fixed order.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name)),*].into_iter()

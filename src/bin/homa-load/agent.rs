@@ -11,22 +11,24 @@ use std::time::Duration;
 
 use clap::Parser;
 use homa::load::apps::{
-    HostConfig, HostEnd, HostRun, ResponseKind, ServerConfig, ServerCounts, run_host,
+    ClientConfig, HostConfig, HostEnd, HostRun, ResponseKind, ServerConfig, ServerCounts, run_host,
 };
 use homa::load::cluster::agent::{AgentError, AgentLink};
 use homa::load::cluster::coordinator::hello;
 use homa::load::cluster::protocol::{Assignment, FromAgent, HostResult};
-use homa::load::pattern::Pattern;
+use homa::load::pattern::TrafficPattern;
 use homa::load::report::hosts::Served;
-use homa::load::report::{Machine, Report};
+use homa::load::report::{Machine, Report, SideReport};
 use homa::node::{Node, NodeConfig, stop_on_signals};
 use homa::wire::HomaPort;
 
 use crate::args::{AgentArgs, HostLoadArgs, LoadFlags, port_groups};
-use crate::client::{Dialect, Target, client_config, run_config};
+use crate::client::{Dialect, Target, name_cores};
 use crate::coordinator::read_inventory;
 use crate::local::Directory;
-use crate::server::counters;
+use crate::observe::Observers;
+use crate::server::{counters, name_server_cores};
+use crate::task::{client_config, run_config};
 use crate::{node_config, one_line};
 
 /// Seeds of hosts are this far apart, so that those of their shards differ too.
@@ -84,13 +86,16 @@ fn take_part(
         port: args.node.device.to_string(),
         timeout: args.node.machine.timeout,
         mtu: args.node.machine.mtu,
+        link_gbps: args.node.machine.link_gbps,
+        parameters: [("pattern".to_owned(), assignment.pattern.clone())].into(),
         dialect: Dialect::default(),
     };
-    let client = (!target.servers.is_empty()).then(|| {
-        let mut client = client_config(&load, &target);
-        client.seed = load.seed.wrapping_add(u64::from(assignment.rank) * SEED_STEP);
-        client
-    });
+    let client = if target.servers.is_empty() {
+        None
+    } else {
+        let seed = load.seed.wrapping_add(u64::from(assignment.rank) * SEED_STEP);
+        Some(ClientConfig { seed, ..client_config(&load, &target)? })
+    };
     let is_drawn = matches!(load.response, ResponseKind::Drawn(_));
     let server = ServerConfig {
         port_groups: ports,
@@ -100,29 +105,46 @@ fn take_part(
         ..ServerConfig::new(args.port)
     };
     let host = HostConfig { server, client };
+    let observers = Observers::new(&args.node.machine)?;
     let mut node = Node::start(config)?;
     stop_on_signals(&node.stop_flag())?;
     if stop.load(Ordering::Relaxed) {
         return Err(AgentError::Interrupted.into());
     }
-    let shards = node.shards();
-    let ran = run_host(&mut node, link, &host)?;
-    node.close()?;
-    let HostRun { client, served, report, end } = ran;
+    let observed = observers.watch(&node)?;
+    let shards = node.shards().into();
+    let ran = run_host(&mut node, link, &host);
+    drop(observed);
+    let HostRun { client, mut served, report, end } = ran?;
+    name_server_cores(&mut served.side, node.cpus());
     let mut own = counters(&report);
-    let report = client.zip(host.client.as_ref()).map(|(result, config)| {
-        let mut run = run_config(&load, &config.generator, shards, &target);
-        run.parameters.insert("pattern".to_owned(), assignment.pattern.clone());
+    let report = client.zip(host.client.as_ref()).map(|(mut result, config)| {
+        let run = run_config(&load, &target, &config.generator, shards);
         let counters = std::mem::take(&mut own);
-        Report::new(run, Machine::detect(), &result.totals, &result.recorder, counters)
+        let machine = Machine::detect();
+        let mut report = Report::new(run, machine, &result.totals, &result.recorder, counters);
+        name_cores(&mut result.side, node.cpus());
+        report.sides.push(on_host(result.side, assignment));
+        report
     });
+    node.close()?;
     let error = match end {
         HostEnd::Told => None,
         HostEnd::Refused(reason) => Some(AgentError::Refused(reason)),
         HostEnd::Orphaned(error) => Some(AgentError::Link(error)),
         HostEnd::Signal => Some(AgentError::Interrupted),
     };
-    Ok((HostResult { report, served: in_report(served), counters: own }, error))
+    let (counts, server) = (in_report(served.counts), on_host(served.side, assignment));
+    Ok((HostResult { report, served: counts, server, counters: own }, error))
+}
+
+/// Names the cores of this host apart from those of the others.
+fn on_host(mut side: SideReport, assignment: &Assignment) -> SideReport {
+    let name = assignment.hosts.get(assignment.rank as usize).map_or("", |host| &host.name);
+    for core in &mut side.cores {
+        core.name = format!("{name}/{}", core.name);
+    }
+    side
 }
 
 const fn in_report(counts: ServerCounts) -> Served {
@@ -154,10 +176,10 @@ fn host_load(assignment: &Assignment) -> Result<HostLoadArgs, Box<dyn Error>> {
 
 /// Those that this host sends to: every group of ports at every destination.
 fn servers(assignment: &Assignment, ports: u16) -> Result<Vec<(IpAddr, HomaPort)>, Box<dyn Error>> {
-    let pattern: Pattern = assignment.pattern.parse()?;
+    let pattern: TrafficPattern = assignment.pattern.parse()?;
     let hosts = assignment.hosts.len() as u32;
     let mut servers = Vec::new();
-    for rank in pattern.destinations(assignment.rank, hosts) {
+    for rank in pattern.destinations(assignment.rank, hosts)? {
         let Some(host) = assignment.hosts.get(rank as usize) else { continue };
         let ports = port_groups(HomaPort(host.port), ports)?;
         servers.extend(ports.into_iter().map(|port| (host.address, port)));

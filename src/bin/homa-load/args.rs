@@ -5,11 +5,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use homa::dpdk::DeviceSpec;
-use homa::load::apps::{MessageFormat, ResponseKind};
+use homa::load::apps::{MessageFormat, ResponseKind, Stall};
 use homa::load::arrival::Arrival;
+use homa::load::baseline::Baseline;
 use homa::load::bench::{LARGE_FRAME_BYTES, Metric, SHORT_FRAME_BYTES};
+use homa::load::command_line::LogFormat;
+use homa::load::pattern::{Rank, TrafficPattern};
 use homa::load::quantity::{Rate, parse_duration, parse_size};
+use homa::load::report::check_name;
 use homa::load::response::{PORTS_PER_GROUP, ServiceTime};
 use homa::load::workload::Workload;
 use homa::net::{InterfaceAddr, MacAddr};
@@ -23,10 +28,22 @@ mod cluster;
 
 pub(crate) use cluster::{AgentArgs, CoordinatorArgs, HostLoadArgs, LoadFlags};
 
+/// Exit codes, at the end of the help.
+const EXIT_CODES: &str = "Exit codes:
+  0  all went well: every RPC was answered with the right bytes; the server answered (ping);
+     nothing is worse in the second report (compare)
+  1  RPCs failed, were lost or came back with wrong bytes; no answer (ping); something is worse
+     (compare); or what was started failed
+  2  wrong arguments, or a file or address in them cannot be used: nothing was started; with ping
+     also other trouble";
+
 /// Load generator and benchmark for Homa over DPDK
 #[derive(Debug, Parser)]
-#[command(name = "homa-load", version, max_term_width = 100)]
+#[command(name = "homa-load", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
+    /// How to log to standard error; RUST_LOG says what
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -45,8 +62,18 @@ pub(crate) enum Command {
     Coordinator(Box<CoordinatorArgs>),
     /// Run server and client as two processes on two cores over memif, and report
     Local(Box<LocalArgs>),
+    /// Measure RPCs of each size one at a time, to compare the latency of later runs with
+    Baseline(BaselineArgs),
     /// Measure Homa against raw frames over memif between two processes on two cores
     Bench(BenchArgs),
+    /// Draw the reports of a directory as one page, side by side
+    Report(ReportArgs),
+    /// Compare a report with another: what differs by more than noise
+    Compare(CompareArgs),
+    /// Print the script by which a shell completes this program's arguments
+    Completions(CompletionsArgs),
+    /// Print the manual page of this program or of a subcommand, for man -l -
+    Man(ManArgs),
     /// One process of a benchmark, started by another homa-load
     #[command(hide = true)]
     BenchSide(BenchSideArgs),
@@ -138,6 +165,12 @@ pub(crate) struct MachineArgs {
     /// Bytes of each frame that are recorded; 0 for all
     #[arg(long, value_name = "BYTES", default_value_t = 0, requires = "trace")]
     pub(crate) trace_bytes: u16,
+    /// Give counters to Prometheus at http://ADDR:PORT/metrics
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics_address)]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Answer DPDK's telemetry (dpdk-telemetry.py), with the command /homa/stats
+    #[arg(long)]
+    pub(crate) telemetry: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -165,6 +198,9 @@ pub(crate) struct ServerArgs {
     /// Name in these lines
     #[arg(long, value_name = "NAME", default_value = "homa")]
     pub(crate) exp: String,
+    /// Do nothing for a while, once: AFTER the first request, for LENGTH
+    #[arg(long, hide = true, value_name = "AFTER+LENGTH")]
+    pub(crate) stall: Option<StallArg>,
     /// Do not check requests, do not fill responses
     #[arg(long)]
     pub(crate) no_verify: bool,
@@ -206,6 +242,26 @@ pub(crate) struct LoadArgs {
     /// which the server must be given too
     #[arg(long, value_name = "KIND", default_value = "echo")]
     pub(crate) response: ResponseKind,
+    /// Look for the highest load that is carried: double it, then halve the distance, in steps of
+    /// --duration, beginning with --rps, --gbps or --wire-gbps
+    #[arg(long, conflicts_with_all = ["outstanding", "count"])]
+    pub(crate) find_max: bool,
+    /// How close to the highest load to come, as a share of it
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
+    pub(crate) find_precision: f64,
+    /// Say what rates to expect, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Times of the idle system for slowdown, as homa-load baseline wrote them
+    #[arg(long, value_name = "FILE", value_parser = baseline)]
+    pub(crate) baseline: Option<BaselineFile>,
+    /// What slowdown is shown relative to; the report has all that are known. By default idle with
+    /// --baseline, else least
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) slowdown: Option<SlowdownName>,
+    /// The best time of any RPC that the definition cperf adds to the time on the link
+    #[arg(long, value_name = "TIME", default_value = "15us", value_parser = duration)]
+    pub(crate) fixed_rtt: Nanos,
     /// Measure for this long
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) duration: Nanos,
@@ -221,9 +277,75 @@ pub(crate) struct LoadArgs {
     /// Seed of sizes and arrival times
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) out: OutArgs,
+}
+
+/// What is shown while a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LiveArg {
+    /// A line that is written over each second; off a terminal, a line each second
+    Line,
+    /// Rates, latency, queue, losses and cores on the whole terminal
+    Dashboard,
+    /// Nothing
+    Off,
+}
+
+/// Where the report goes, besides the terminal.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OutArgs {
     /// Write the report to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the report to DIR as JSON, and a page and tables (CSV) of all reports that are there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// What to show while the run goes on: line, dashboard or off; by default the dashboard on a
+    /// terminal, and nothing elsewhere
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) live: Option<LiveArg>,
+    /// What the report is called beside others in DIR
+    #[arg(long, value_name = "NAME", default_value = "homa", requires = "report",
+          value_parser = report_name)]
+    pub(crate) name: String,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReportArgs {
+    /// The directory; its files NAME.json are reports
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Title of the page
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// bash, zsh or fish
+    #[arg(value_name = "SHELL", value_parser = shell)]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ManArgs {
+    /// The subcommand
+    #[arg(value_name = "SUBCOMMAND")]
+    pub(crate) subcommand: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CompareArgs {
+    /// The report to compare with
+    #[arg(value_name = "A.json")]
+    pub(crate) first: PathBuf,
+    /// The report that is compared
+    #[arg(value_name = "B.json")]
+    pub(crate) second: PathBuf,
+    /// Differences below this percentage do not count, however certain
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
+    pub(crate) least: f64,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -236,6 +358,13 @@ pub(crate) struct ClientArgs {
     /// Spread the load over this many groups of ports at each server
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) ports: u16,
+    /// Who sends to whom among the hosts of all --server: all-to-all, incast:N, outcast:N,
+    /// permutation:SEED
+    #[arg(long, value_name = "PATTERN", requires = "rank")]
+    pub(crate) pattern: Option<TrafficPattern>,
+    /// Which of the hosts this is, and how many there are: the first of four is 0/4
+    #[arg(long, value_name = "I/N", requires = "pattern")]
+    pub(crate) rank: Option<Rank>,
     /// homa-load, or cp_node: ask servers of Linux Homa's cp_node
     #[arg(long, value_name = "NAME", default_value = "homa-load")]
     pub(crate) protocol: MessageFormat,
@@ -274,6 +403,80 @@ pub(crate) struct PingArgs {
     pub(crate) protocol: MessageFormat,
 }
 
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BaselineArgs {
+    /// Write the times to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// RPCs of each size
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) samples: u64,
+    #[command(subcommand)]
+    pub(crate) over: BaselineOver,
+}
+
+/// What a baseline is measured over. Sizes are those of --workload; other options of loads are not
+/// used.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum BaselineOver {
+    /// Two processes on two cores over memif, as in homa-load local
+    Local(Box<LocalArgs>),
+    /// This host and a server, as in homa-load client
+    Client(Box<ClientArgs>),
+}
+
+/// What slowdown is relative to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SlowdownName {
+    /// The median time of that size when idle (Linux Homa, ATC 2021)
+    Idle,
+    /// The shortest time of that size when idle (RAMCloud)
+    IdleMin,
+    /// A fixed time and that of the request on the link (cperf of Linux Homa since November 2025)
+    Cperf,
+    /// The computed time of both messages in an idle network (simulations of the Homa paper)
+    Paper,
+    /// The shortest time of the size class in this run
+    Least,
+}
+
+impl SlowdownName {
+    /// As the library calls it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::IdleMin => "idle-min",
+            Self::Cperf => "cperf",
+            Self::Paper => "paper",
+            Self::Least => "least",
+        }
+    }
+}
+
+/// A baseline that was read from a file.
+#[derive(Clone, Debug)]
+pub(crate) struct BaselineFile(pub(crate) Baseline);
+
+/// A pause of the server: `AFTER+LENGTH`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StallArg(pub(crate) Stall);
+
+impl FromStr for StallArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (after, length) =
+            text.split_once('+').ok_or("write it as AFTER+LENGTH, such as 2s+100ms")?;
+        Ok(Self(Stall { after: duration(after)?, length: duration(length)? }))
+    }
+}
+
+impl std::fmt::Display for StallArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}ns+{}ns", self.0.after.0, self.0.length.0)
+    }
+}
+
 /// Whose output to imitate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
@@ -291,6 +494,9 @@ pub(crate) struct LocalArgs {
     /// Let the server wait before it answers: 10us, or exp:10us for exponentially distributed times
     #[arg(long, value_name = "TIME", default_value = "0us")]
     pub(crate) service_time: ServiceTime,
+    /// Let the server do nothing for a while, once: AFTER the first request, for LENGTH
+    #[arg(long, hide = true, value_name = "AFTER+LENGTH")]
+    pub(crate) stall: Option<StallArg>,
     /// What lies between the two processes
     #[arg(long, value_enum, default_value_t = Wire::Memif)]
     pub(crate) wire: Wire,
@@ -473,6 +679,18 @@ fn workload(text: &str) -> Result<Workload, String> {
     workload.cut_at(max).map_err(|error| error.to_string())
 }
 
+fn baseline(file: &str) -> Result<BaselineFile, String> {
+    let json = std::fs::read_to_string(file).map_err(|error| {
+        format!("{file}: {error}: write one with homa-load baseline --out {file} local")
+    })?;
+    Baseline::from_json(&json).map(BaselineFile).map_err(|error| format!("{file}: {error}"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|share| (0.001..=1.0).contains(share));
+    value.ok_or_else(|| "a share from 0.001 to 1 is needed".to_owned())
+}
+
 fn run_seconds(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|seconds| (0.05..=600.0).contains(seconds));
     value.ok_or_else(|| "a run takes 0.05 to 600 seconds".to_owned())
@@ -501,6 +719,23 @@ fn duration(text: &str) -> Result<Nanos, String> {
 fn positive(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
     value.ok_or_else(|| "a number above 0 is needed".to_owned())
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("'{text}' is not an address with a port: write 127.0.0.1:9464 or [::]:9464")
+    })
+}
+
+fn shell(text: &str) -> Result<Shell, String> {
+    match text.parse() {
+        Ok(shell @ (Shell::Bash | Shell::Zsh | Shell::Fish)) => Ok(shell),
+        _ => Err(format!("'{text}' is not one of bash, zsh and fish")),
+    }
+}
+
+fn report_name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn percent(text: &str) -> Result<f64, String> {

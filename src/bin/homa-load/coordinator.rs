@@ -20,13 +20,16 @@ use homa::node::stop_on_signals;
 use homa::time::Nanos;
 
 use crate::args::{Cli, CoordinatorArgs, HostLoadArgs};
-use crate::{check_writable, style, wrong_arguments};
+use crate::task::best_cases;
+use crate::{report, style, wrong_arguments};
 
 /// Options of the load that say what the coordinator itself does with the result.
-const OWN_OPTIONS: [&str; 1] = ["json"];
+const OWN_OPTIONS: [&str; 4] = ["json", "report", "live", "name"];
+/// Options that name files, which only this host has.
+const FILE_OPTIONS: [&str; 2] = ["workload", "baseline"];
 
 pub(crate) fn run(args: &CoordinatorArgs) -> Result<ExitCode, Box<dyn Error>> {
-    check_writable(args.hosts.load.json.as_deref())?;
+    report::check(&args.hosts.load.out)?;
     let config = cluster_config(args)?;
     let title =
         format!("homa-load coordinator: {} hosts, pattern {}", config.agents, config.pattern);
@@ -36,15 +39,12 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<ExitCode, Box<dyn Error>> {
         .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
     println!("waiting for agents on {}", coordinator.local_addr()?);
     let outcome = coordinator.run(&stop, &mut show)?;
-    let report = outcome::merged(&outcome, &title)?;
-    if let Some(report) = &report {
+    let merged = outcome::merged(&outcome, &title)?;
+    if let Some(report) = &merged {
         println!("{}", report.render(style()));
-        if let Some(file) = &args.hosts.load.json {
-            std::fs::write(file, report.to_json()?)
-                .map_err(|error| format!("{}: {error}", file.display()))?;
-        }
+        report::write(&args.hosts.load.out, report)?;
     }
-    let Some(trouble) = outcome::trouble(&outcome, report.as_ref()) else {
+    let Some(trouble) = outcome::trouble(&outcome, merged.as_ref()) else {
         return Ok(ExitCode::SUCCESS);
     };
     eprintln!("error: {trouble}");
@@ -57,11 +57,16 @@ fn cluster_config(args: &CoordinatorArgs) -> Result<ClusterConfig, Box<dyn Error
         None => Vec::new(),
     };
     let agents = args.agents.map_or(names.len(), |agents| agents as usize);
-    if agents < args.pattern.hosts_min() as usize {
-        let (pattern, wanted) = (args.pattern, args.pattern.hosts_min());
-        let text = format!("{pattern} needs {wanted} hosts, and there are {agents}");
-        return Err(wrong_arguments(text).into());
+    let pattern = args.pattern;
+    pattern
+        .destinations(0, agents as u32)
+        .map_err(|error| wrong_arguments(format!("--pattern {pattern}: {error}")))?;
+    let load = &args.hosts.load;
+    if load.find_max || load.dry_run {
+        let text = "--find-max and --dry-run are for homa-load client";
+        return Err(wrong_arguments(text.to_owned()).into());
     }
+    best_cases(load, None).map_err(wrong_arguments)?;
     let words: Vec<OsString> = std::env::args_os().collect();
     let matches = Cli::command().try_get_matches_from(words)?;
     let matches = matches.subcommand().ok_or("no subcommand")?.1;
@@ -111,7 +116,7 @@ fn load_flags(matches: &ArgMatches) -> Result<(Vec<String>, Vec<LoadFile>), Box<
             let value = value.to_str().ok_or_else(|| format!("--{long}: not UTF-8"))?;
             let path = Path::new(value);
             // Names of built-in workloads come first, as they do when the option is read.
-            if long == "workload" && path.is_file() && !is_builtin(value) {
+            if FILE_OPTIONS.contains(&id) && path.is_file() && !is_builtin(value) {
                 files.push(LoadFile {
                     option: format!("--{long}"),
                     name: path.file_name().map_or_else(String::new, |n| n.display().to_string()),

@@ -1,5 +1,6 @@
 //! `homa-load local`: server and client as two processes over memif, with no other set-up.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
@@ -14,9 +15,11 @@ use homa::node::{Node, NodeConfig, NodeError};
 use homa::wire::HomaPort;
 
 use crate::args::{LocalArgs, MachineArgs};
-use crate::client::{Dialect, Target};
+use crate::client::{Dialect, Target, finish};
+use crate::observe::Observers;
 use crate::server::ServerReport;
-use crate::{WrongArguments, apply_machine, check_writable, client};
+use crate::task::{Done, Task, best_cases, dry_run, finish_baseline, finish_find_max};
+use crate::{WrongArguments, apply_machine, check_writable, report, wrong_arguments};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -26,6 +29,61 @@ const PORT: HomaPort = HomaPort(4000);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
+    report::check(&args.load.out)?;
+    best_cases(&args.load, args.machine.link_gbps).map_err(wrong_arguments)?;
+    if args.load.dry_run {
+        let port = format!("memif, MTU {}", args.machine.mtu);
+        return dry_run(&args.load, &target(args, port), args.service_time);
+    }
+    let (done, served) = on_pair(args, Task::of(&args.load))?;
+    match done {
+        Done::Report(report) => finish(&args.load, *report, false, |report| {
+            report.totals.corrupted += served.counts.corrupted;
+            for (name, value) in served.counters {
+                report.counters.insert(format!("server_{name}"), value);
+            }
+            report.sides.push(served.side);
+        }),
+        Done::FindMax(result) => finish_find_max(&args.load, &result),
+        Done::Baseline(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// `homa-load baseline local`.
+pub(crate) fn run_baseline(
+    args: &LocalArgs,
+    out: &Path,
+    samples: u64,
+) -> Result<ExitCode, Box<dyn Error>> {
+    check_writable(Some(out))?;
+    match on_pair(args, Task::Baseline(samples))?.0 {
+        Done::Baseline(baseline) => finish_baseline(out, &baseline),
+        Done::Report(_) | Done::FindMax(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn target(args: &LocalArgs, port: String) -> Target {
+    let mut parameters = BTreeMap::new();
+    if args.service_time != ServiceTime::None {
+        parameters.insert("service".to_owned(), args.service_time.to_string());
+    }
+    if let Some(stall) = args.stall {
+        parameters.insert("stall".to_owned(), stall.to_string());
+    }
+    Target {
+        servers: vec![(SERVER.into(), PORT)],
+        title: "homa-load local: two processes over memif".to_owned(),
+        port,
+        timeout: args.machine.timeout,
+        mtu: args.machine.mtu,
+        link_gbps: args.machine.link_gbps,
+        parameters,
+        dialect: Dialect::default(),
+    }
+}
+
+/// Does `task` on a node of this process, against a server in another.
+fn on_pair(args: &LocalArgs, task: Task) -> Result<(Done, ServerReport), Box<dyn Error>> {
     let cpus = allowed_cpus();
     let wanted = match args.machine.cores.as_ref().map(|cores| &cores.0[..]) {
         Some(&[cpu]) => Some(cpu),
@@ -42,7 +100,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     if client_cpu == server_cpu {
         log::warn!("one CPU for client and server: times will be those of the scheduler");
     }
-    check_writable(args.load.json.as_deref())?;
+    let observers = Observers::new(&args.machine)?;
     let directory = Directory::new()?;
     let socket = directory.0.join("memif.sock");
     let server_json = directory.0.join("server.json");
@@ -56,31 +114,19 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     let mut server = Server::start(args, &socket, &server_json, server_cpu)?;
     server.wait_until_ready(&socket)?;
     let mut node = Node::start(&config)?;
+    let observed = observers.watch(&node)?;
     let memory = if node.eal().has_hugepages() { "hugepages" } else { "no hugepages" };
-    let target = Target {
-        servers: vec![(SERVER.into(), PORT)],
-        title: "homa-load local: two processes over memif".to_owned(),
-        port: format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu),
-        timeout: args.machine.timeout,
-        mtu: args.machine.mtu,
-        dialect: Dialect::default(),
-    };
-    let ran = client::load(&mut node, &args.load, &target);
+    let port = format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu);
+    let done = task.run(&mut node, &args.load, &target(args, port));
     // The side that polls must not be there when the other takes the shared memory away: the server
     // goes first, while nobody polls here.
     let ended = server.end();
+    drop(observed);
     let closed = node.close();
-    let report = ran?;
+    let done = done?;
     ended?;
-    let served: ServerReport = serde_json::from_slice(&std::fs::read(&server_json)?)?;
-    let code = client::finish(&args.load, report, false, |report| {
-        report.totals.corrupted += served.counts.corrupted;
-        for (name, value) in served.counters {
-            report.counters.insert(format!("server_{name}"), value);
-        }
-    })?;
     closed?;
-    Ok(code)
+    Ok((done, serde_json::from_slice(&std::fs::read(&server_json)?)?))
 }
 
 /// A directory of our own for socket and files, removed at the end.
@@ -147,6 +193,9 @@ impl Server {
         }
         if let ResponseKind::Drawn(sizes) = &args.load.response {
             command.arg(format!("--response={}", sizes.name()));
+        }
+        if let Some(stall) = args.stall {
+            command.arg(format!("--stall={stall}"));
         }
         if args.service_time != ServiceTime::None {
             command.arg(format!("--service-time={}", service_time_arg(args.service_time)));

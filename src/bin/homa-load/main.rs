@@ -5,30 +5,35 @@ mod args;
 mod bench;
 mod client;
 mod coordinator;
+mod live;
 mod local;
+mod observe;
 mod ping;
+mod report;
 mod server;
+mod task;
 
+use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use homa::dpdk::Hugepages;
+use homa::load::command_line::{show_error, start_log, write_completions, write_manual};
 use homa::load::table::Style;
 use homa::node::{NodeConfig, NodeError, TraceConfig};
 use homa::time::Nanos;
 use homa::transport;
 
-use args::{Cli, Command, MachineArgs, NodeArgs};
+use args::{BaselineArgs, BaselineOver, Cli, Command, MachineArgs, NodeArgs};
 
 /// Exit code for wrong arguments.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let words = match agent::with_inventory(std::env::args_os().collect()) {
         Ok(words) => words,
         Err(error) => {
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    let log_format = cli.log_format;
+    start_log(log_format);
     let result = match cli.command {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(&args),
@@ -54,15 +61,38 @@ fn main() -> ExitCode {
         Command::Agent(args) => agent::run(&args),
         Command::Coordinator(args) => coordinator::run(&args),
         Command::Local(args) => local::run(&args),
+        Command::Baseline(BaselineArgs { out, samples, over }) => match over {
+            BaselineOver::Local(args) => local::run_baseline(&args, &out, samples),
+            BaselineOver::Client(args) => client::run_baseline(&args, &out, samples),
+        },
         Command::Bench(args) => bench::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Compare(args) => report::compare(&args),
+        Command::Completions(args) => print_completions(args.shell),
+        Command::Man(args) => print_manual(args.subcommand.as_deref()),
         Command::BenchSide(args) => bench::run_side(&args.spec),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            show_error(log_format, "homa-load", &error.to_string());
             if error.is::<WrongArguments>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+fn print_completions(shell: clap_complete::Shell) -> Result<ExitCode, Box<dyn Error>> {
+    write_completions(&mut Cli::command(), shell, &mut std::io::stdout())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_manual(subcommand: Option<&str>) -> Result<ExitCode, Box<dyn Error>> {
+    let written = write_manual(&Cli::command(), subcommand, &mut std::io::stdout());
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            Err(Box::new(WrongArguments(NodeError::Config(error.to_string()))))
+        }
+        written => Ok(written.map(|()| ExitCode::SUCCESS)?),
     }
 }
 
@@ -76,7 +106,7 @@ impl std::fmt::Display for WrongArguments {
     }
 }
 
-impl std::error::Error for WrongArguments {}
+impl Error for WrongArguments {}
 
 /// What is wrong with the arguments together.
 fn wrong_arguments(text: String) -> WrongArguments {
@@ -91,7 +121,8 @@ fn one_line(message: &str) -> String {
     let said = if said.starts_with("error: ") {
         said
     } else {
-        "error: a subcommand is needed: server, client, ping, agent, coordinator or local"
+        "error: a subcommand is needed: server, client, ping, local, agent, coordinator, report or \
+         compare"
             .to_owned()
     };
     said + " (--help tells more)"
@@ -125,6 +156,7 @@ fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) -> Result<(), Wron
     config.idle = args.idle;
     config.set_unresolved_packets_max(args.unresolved_packets);
     config.memory_mb = args.memory_mb;
+    config.telemetry = args.telemetry;
     set_timeout(&mut config.transport, args.timeout);
     config.drain = config.drain.max(Duration::from_nanos(args.timeout.0));
     config.drop_fraction = args.drop_percent / 100.0;

@@ -12,6 +12,7 @@ use homa::node::{Node, stop_on_signals};
 use homa::time::Nanos;
 
 use crate::args::PingArgs;
+use crate::observe::Observers;
 use crate::{USAGE, WrongArguments, node_config, set_timeout};
 
 /// Exit codes as those of ping(8): 0 if the server has answered, 1 if not, 2 for other trouble.
@@ -44,7 +45,9 @@ fn ping(args: &PingArgs) -> Result<bool, Box<dyn Error>> {
         count: args.count,
         format: args.protocol,
     };
+    let observers = Observers::new(&args.node.machine)?;
     let mut node = Node::start(&config)?;
+    let observed = observers.watch(&node)?;
     stop_on_signals(&node.stop_flag())?;
     let (link, outcomes) = channel();
     print!("{}", ping.header(args.size));
@@ -55,6 +58,7 @@ fn ping(args: &PingArgs) -> Result<bool, Box<dyn Error>> {
     let ping = shown.join().map_err(|_| "the output failed")?;
     ran?;
     print!("{}", ping.summary(time));
+    drop(observed);
     node.close()?;
     Ok(ping.is_alive())
 }

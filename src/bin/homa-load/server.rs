@@ -10,15 +10,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use homa::load::apps::{
-    CpNodeServer, MessageFormat, ResponseKind, ServerApp, ServerConfig, ServerCounts,
+    CpNodeServer, MessageFormat, ResponseKind, ServerApp, ServerConfig, ServerCounts, ServerResult,
 };
 use homa::load::cp_node::{Lines, Second};
 use homa::load::quantity::show_count;
-use homa::node::{Node, ShardReport, stop_on_signals};
+use homa::load::report::SideReport;
+use homa::node::{Cx, Node, ShardReport, stop_on_signals};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{OutputFormat, ServerArgs, port_groups};
 use crate::client::time_of_day;
+use crate::observe::Observers;
 use crate::{check_writable, node_config, wrong_arguments};
 
 /// What a server says at its end.
@@ -26,6 +28,9 @@ use crate::{check_writable, node_config, wrong_arguments};
 pub(crate) struct ServerReport {
     /// What it served.
     pub(crate) counts: ServerCounts,
+    /// What that cost, from the first request to the last.
+    #[serde(default)]
+    pub(crate) side: SideReport,
     /// Counters of loop and transport, by name.
     pub(crate) counters: BTreeMap<String, u64>,
     /// What the transport still held at the end, by name.
@@ -40,9 +45,11 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
         return Err(wrong_arguments(text.to_owned()).into());
     }
     let mut config = node_config(&args.node)?;
+    let observers = Observers::new(&args.node.machine)?;
     // A server is there first.
     config.link_timeout = Duration::MAX;
     let mut node = Node::start(&config)?;
+    let observed = observers.watch(&node)?;
     let stop = node.stop_flag();
     stop_on_signals(&stop)?;
     if args.child {
@@ -56,12 +63,13 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
             args.node.addresses.iter().map(|address| address.ip.to_string()).collect();
         println!("serving on {} port {ports}; Ctrl-C ends", addresses.join(", "));
     }
-    let (counts, report) = match args.protocol {
+    let (ServerResult { counts, side }, report) = match args.protocol {
         MessageFormat::Plain => serve(&mut node, args)?,
         MessageFormat::CpNode => serve_cp_node(&mut node, args)?,
     };
+    drop(observed);
     let closed = node.close();
-    let server = ServerReport { counts, counters: counters(&report), left: left(&report) };
+    let server = ServerReport { counts, side, counters: counters(&report), left: left(&report) };
     if let Some(file) = &args.json {
         std::fs::write(file, serde_json::to_string(&server)?)
             .map_err(|error| format!("{}: {error}", file.display()))?;
@@ -93,33 +101,43 @@ fn plain_ports(args: &ServerArgs) -> String {
 fn serve(
     node: &mut Node,
     args: &ServerArgs,
-) -> Result<(ServerCounts, ShardReport), Box<dyn Error>> {
-    let counts: Arc<Mutex<ServerCounts>> = Arc::default();
-    let result = Arc::clone(&counts);
+) -> Result<(ServerResult, ShardReport), Box<dyn Error>> {
+    let served: Arc<Mutex<ServerResult>> = Arc::default();
+    let (result, clock) = (Arc::clone(&served), node.eal().clock());
     let config = ServerConfig {
         port_groups: args.ports,
         drawn: args.response.clone(),
         service_time: args.service_time,
+        stall: args.stall.map(|stall| stall.0),
         verify: !args.no_verify,
         ..ServerConfig::new(args.port)
     };
-    let report = node.run_shards(|cx| ServerApp::new(cx, config.clone(), Arc::clone(&result)))?;
-    let report = report.merged();
-    let counts = *counts.lock().map_err(|_| "the server's counts are lost")?;
-    Ok((counts, report))
+    let make = |cx: &mut Cx<'_>| ServerApp::new(cx, clock, config.clone(), Arc::clone(&result));
+    let report = node.run_shards(make)?.merged();
+    let mut served = served.lock().map_err(|_| "the server's counts are lost")?.clone();
+    name_server_cores(&mut served.side, node.cpus());
+    Ok((served, report))
+}
+
+/// Names cores, which are named by their shards, by the CPUs of those.
+pub(crate) fn name_server_cores(side: &mut SideReport, cpus: &[usize]) {
+    for core in &mut side.cores {
+        let cpu = core.name.parse().ok().and_then(|shard: usize| cpus.get(shard));
+        core.name = cpu.map_or_else(String::new, ToString::to_string);
+    }
 }
 
 fn serve_cp_node(
     node: &mut Node,
     args: &ServerArgs,
-) -> Result<(ServerCounts, ShardReport), Box<dyn Error>> {
+) -> Result<(ServerResult, ShardReport), Box<dyn Error>> {
     let lines = args.format.map(|OutputFormat::CpNode| Lines::new(args.exp.clone()));
     let (link, counts) = CpNodeServer::link();
     let shown = std::thread::spawn(move || show_lines(lines.as_ref(), &counts));
     let port = args.port;
     let ran = node.run(|cx| CpNodeServer::new(cx, port, link));
     let counts = shown.join().map_err(|_| "the server's counts are lost")?;
-    Ok((counts, ran?))
+    Ok((ServerResult { counts, ..ServerResult::default() }, ran?))
 }
 
 /// Writes a line for each second with requests; gives the last counts.

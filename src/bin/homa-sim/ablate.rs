@@ -69,7 +69,8 @@ pub(crate) fn run(args: &AblateArgs) -> Result<ExitCode, Box<dyn Error>> {
             args.time as f64 / 1e6,
         );
         let heading = "What single settings are worth".into();
-        let section = Section { heading, text: vec![text], charts: vec![], table: Some(table) };
+        let section =
+            Section { heading, text: vec![text], table: Some(table), ..Section::default() };
         Results::Table(section).save(dir, "ablate")?;
     }
     Ok(ExitCode::SUCCESS)

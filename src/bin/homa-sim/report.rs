@@ -74,6 +74,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Box<dyn Error>> {
                 .into(),
         ],
         sections: results.iter().map(Results::section).collect(),
+        ..Page::default()
     };
     let path = args.dir.join("report.html");
     write(&path, page.html().as_bytes())?;

@@ -2,30 +2,34 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, OnceLock};
 
 use crate::dpdk::Clock;
 use crate::load::cp_node::HEADER_BYTES;
 use crate::load::generator::{Failure, Generator, GeneratorConfig, Outcome, Planned, Totals};
 use crate::load::payload::{Direction, Pattern};
-use crate::load::recorder::{Interval, Recorder, RecorderConfig};
+use crate::load::recorder::{Interval, MergeError, Recorder, RecorderConfig};
+use crate::load::report::SideReport;
 use crate::node::{App, CallFailed, Cx, Request, Response};
 use crate::time::Nanos;
 use crate::transport::RpcError;
 use crate::wire::HomaPort;
 
+use super::meter::Meter;
 use super::{MessageFormat, ResponseKind, check, cp_node, message};
 
 /// Calls started per turn of the loop.
 const CALLS_PER_TURN: usize = 32;
+/// Wrong responses are described in the log up to this many; all are counted.
+const COMPLAINTS_MAX: u32 = 10;
 /// Progress is reported this often.
 const INTERVAL: Nanos = Nanos::from_secs(1);
 
 /// What to ask whom.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// The load; `start` is counted from the moment the shard starts.
+    /// The load; `start` is counted from the moment the run starts.
     pub generator: GeneratorConfig,
     /// What to record; `measured_from` is counted as `generator.start` is.
     pub recorder: RecorderConfig,
@@ -63,6 +67,30 @@ pub struct ClientResult {
     pub totals: Totals,
     /// Their times.
     pub recorder: Recorder,
+    /// What the measured time cost.
+    pub side: SideReport,
+}
+
+impl ClientResult {
+    /// Adds what another shard has of the same run.
+    ///
+    /// # Errors
+    /// They recorded differently.
+    pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
+        self.recorder.merge(&other.recorder)?;
+        self.totals.merge(&other.totals);
+        self.side.add(&other.side);
+        Ok(())
+    }
+}
+
+/// The load that comes after the one that has ended. All shards of a node need theirs.
+#[derive(Clone, Debug)]
+pub struct NextRun {
+    /// What to do.
+    pub config: ClientConfig,
+    /// When the first shard began: they all measure from then on. One for the shards of a run.
+    pub start: Arc<OnceLock<Nanos>>,
 }
 
 /// The shard's end of the way to the thread that shows progress. Progress reports go round and
@@ -76,6 +104,7 @@ pub struct ClientLink {
     progress: SyncSender<Box<Progress>>,
     spare: Receiver<Box<Progress>>,
     result: SyncSender<ClientResult>,
+    next: Receiver<NextRun>,
 }
 
 impl ClientLink {
@@ -93,8 +122,10 @@ pub struct ClientWatch {
     pub progress: Receiver<Box<Progress>>,
     /// The way back for progress.
     pub give_back: SyncSender<Box<Progress>>,
-    /// Once, at the end.
+    /// Once at the end of each run.
     pub result: Receiver<ClientResult>,
+    /// Takes the next run, after the result of the one before. The client ends when this is gone.
+    pub next: SyncSender<NextRun>,
 }
 
 /// Makes the two ends of a link for each of the shards of a node.
@@ -111,6 +142,7 @@ fn client_link(
     let (progress, progress_of) = sync_channel(2);
     let (give_back, spare) = sync_channel(2);
     let (result, result_of) = sync_channel(1);
+    let (next, next_of) = sync_channel(1);
     let empty = || {
         Box::new(Progress {
             elapsed: Nanos::ZERO,
@@ -122,8 +154,48 @@ fn client_link(
     };
     // Two, so that one can be filled while the other is shown. There is room: nothing blocks.
     let _ = (give_back.try_send(empty()), give_back.try_send(empty()));
-    let watch = ClientWatch { progress: progress_of, give_back, result: result_of };
-    (ClientLink { running, start, progress, spare, result }, watch)
+    let watch = ClientWatch { progress: progress_of, give_back, result: result_of, next };
+    (ClientLink { running, start, progress, spare, result, next: next_of }, watch)
+}
+
+/// A load that goes on.
+#[derive(Debug)]
+struct Run {
+    generator: Generator,
+    recorder: Recorder,
+    meter: Meter,
+    start: Nanos,
+    last_progress: Nanos,
+}
+
+impl Run {
+    fn new(start: Nanos, generator: GeneratorConfig, recorder: RecorderConfig, seed: u64) -> Self {
+        let generator = GeneratorConfig { start: start + generator.start, ..generator };
+        let measured_from = start + recorder.measured_from;
+        Self {
+            generator: Generator::new(generator, seed),
+            recorder: Recorder::new(RecorderConfig { measured_from, ..recorder }),
+            meter: Meter::default(),
+            start,
+            last_progress: start,
+        }
+    }
+
+    /// Looks at the meter in measured time.
+    #[cold]
+    fn note_cost(&mut self, cx: &Cx<'_>) {
+        if self.generator.is_measuring(cx.now()) {
+            self.meter.look(cx);
+        } else {
+            self.meter.skip(cx.now());
+        }
+    }
+
+    fn end(mut self, now: Nanos, clock: Clock) -> ClientResult {
+        let totals = self.generator.finish(now);
+        self.recorder.finish(totals.measured_to);
+        ClientResult { totals, recorder: self.recorder, side: self.meter.report("client", clock) }
+    }
 }
 
 /// Sends requests as the generator plans them and records the responses.
@@ -133,12 +205,11 @@ pub struct ClientApp {
     response: ResponseKind,
     format: MessageFormat,
     verify: bool,
+    /// Responses found wrong so far.
+    complaints: u32,
     /// `None` once the result is out.
-    generator: Option<Generator>,
-    recorder: Option<Recorder>,
+    run: Option<Run>,
     clock: Clock,
-    start: Nanos,
-    last_progress: Nanos,
     /// When the node was told to stop before the run was over: nothing more is sent, what is under way
     /// may still arrive.
     stopped: Option<Nanos>,
@@ -149,26 +220,52 @@ impl ClientApp {
     /// A client that starts at once.
     pub fn new(cx: &Cx<'_>, clock: Clock, config: ClientConfig, link: ClientLink) -> Self {
         let start = *link.start.get_or_init(|| cx.now());
-        let generator =
-            GeneratorConfig { start: start + config.generator.start, ..config.generator };
-        let measured_from = start + config.recorder.measured_from;
-        let recorder = RecorderConfig { measured_from, ..config.recorder };
+        let mut client = Self {
+            servers: Vec::new(),
+            response: ResponseKind::Echo,
+            format: MessageFormat::Plain,
+            verify: false,
+            complaints: 0,
+            run: None,
+            clock,
+            stopped: None,
+            link,
+        };
+        client.begin(start, config);
+        client
+    }
+
+    fn begin(&mut self, start: Nanos, config: ClientConfig) {
         let port = |(host, base): (IpAddr, HomaPort)| match config.format {
             MessageFormat::Plain => (host, config.response.port(base)),
             MessageFormat::CpNode => (host, base),
         };
-        Self {
-            servers: config.servers.into_iter().map(port).collect(),
-            response: config.response,
-            format: config.format,
-            verify: config.verify,
-            generator: Some(Generator::new(generator, config.seed)),
-            recorder: Some(Recorder::new(recorder)),
-            clock,
-            start,
-            last_progress: start,
-            stopped: None,
-            link,
+        self.servers = config.servers.into_iter().map(port).collect();
+        self.response = config.response;
+        self.format = config.format;
+        self.verify = config.verify;
+        self.run = Some(Run::new(start, config.generator, config.recorder, config.seed));
+    }
+
+    /// Nothing more will be asked.
+    #[cold]
+    fn end(&mut self, cx: &mut Cx<'_>) {
+        self.stopped = Some(cx.now());
+        if self.link.running.fetch_sub(1, Ordering::Relaxed) == 1 {
+            cx.stop();
+        }
+    }
+
+    /// Waits for the next run; says whether there may be one.
+    #[cold]
+    fn await_next(&mut self, now: Nanos) -> bool {
+        match self.link.next.try_recv() {
+            Ok(next) => {
+                let start = *next.start.get_or_init(|| now);
+                self.begin(start, next.config);
+                true
+            }
+            Err(error) => error == TryRecvError::Empty,
         }
     }
 
@@ -188,7 +285,21 @@ impl ClientApp {
         cx.call(host, port, request, planned.cookie).is_ok()
     }
 
-    fn outcome(&self, response: &Response, planned_bytes: u32) -> Outcome {
+    fn outcome(&mut self, response: &Response, planned_bytes: u32) -> Outcome {
+        match self.check(response, planned_bytes) {
+            Ok(size_bytes) => Outcome::Response { size_bytes },
+            Err(error) => {
+                self.complaints += 1;
+                if self.complaints <= COMPLAINTS_MAX {
+                    log::error!("response {}: {error}", response.id);
+                }
+                Outcome::Corrupted
+            }
+        }
+    }
+
+    /// The length of a response, or what is wrong with it.
+    fn check(&self, response: &Response, planned_bytes: u32) -> Result<u32, String> {
         let size_bytes = response.message.len() as u32;
         let request_bytes = match self.format {
             MessageFormat::Plain => planned_bytes,
@@ -196,56 +307,41 @@ impl ClientApp {
         };
         let expected = self.response.bytes(response.id.0, request_bytes);
         if size_bytes != expected {
-            log::error!(
-                "response {}: {size_bytes} bytes instead of {expected}: server and client must be \
-                 given the same --response",
-                response.id
-            );
-            return Outcome::Corrupted;
+            return Err(format!(
+                "{size_bytes} bytes instead of {expected}: server and client must be given the same \
+                 --response"
+            ));
         }
         if self.format == MessageFormat::CpNode {
             let what = (response.cookie, response.id.0);
-            let checked =
-                cp_node::check_response(&response.message, what, &self.response, self.verify);
-            if let Err(error) = checked {
-                log::error!("response {}: {error}", response.id);
-                return Outcome::Corrupted;
-            }
+            cp_node::check_response(&response.message, what, &self.response, self.verify)?;
         } else if self.verify {
             let pattern = Pattern::new(response.id.0, Direction::Response);
-            if let Err(mismatch) = check(&response.message, pattern) {
-                log::error!("response {}: {mismatch}", response.id);
-                return Outcome::Corrupted;
-            }
+            check(&response.message, pattern).map_err(|mismatch| mismatch.to_string())?;
         }
-        Outcome::Response { size_bytes }
+        Ok(size_bytes)
     }
 
+    #[cold]
     fn show_progress(&mut self, now: Nanos) {
-        let (Some(generator), Some(recorder)) = (&self.generator, &mut self.recorder) else {
-            return;
-        };
-        let length = now.since(self.last_progress);
-        self.last_progress = now;
+        let Some(run) = &mut self.run else { return };
+        let length = now.since(run.last_progress);
+        run.last_progress = now;
         // Nobody took the last ones: skip this one, the next interval is longer then.
         let Ok(mut progress) = self.link.spare.try_recv() else { return };
-        recorder.take_interval(&mut progress.interval);
-        progress.elapsed = now.since(self.start);
+        run.recorder.take_interval(&mut progress.interval);
+        progress.elapsed = now.since(run.start);
         progress.length = length;
-        progress.outstanding = generator.outstanding();
-        progress.totals = *generator.totals();
+        progress.outstanding = run.generator.outstanding();
+        progress.totals = *run.generator.totals();
         let _ = self.link.progress.try_send(progress);
     }
 
-    /// Hands the result over, once.
+    /// Hands the result over, once for each run.
     fn finish(&mut self, now: Nanos) {
-        let (Some(generator), Some(mut recorder)) = (self.generator.take(), self.recorder.take())
-        else {
-            return;
-        };
-        let totals = generator.finish(now);
-        recorder.finish(totals.measured_to);
-        let _ = self.link.result.try_send(ClientResult { totals, recorder });
+        if let Some(run) = self.run.take() {
+            let _ = self.link.result.try_send(run.end(now, self.clock));
+        }
     }
 }
 
@@ -259,17 +355,18 @@ impl App for ClientApp {
             Ok(response) => response.cookie,
             Err(failed) => failed.cookie,
         };
-        let request_bytes =
-            self.generator.as_ref().and_then(|generator| generator.request_bytes(cookie));
-        let outcome = match &response {
-            Ok(response) => self.outcome(response, request_bytes.unwrap_or(0)),
-            Err(failed) => Outcome::Failed(failure(failed.error)),
+        let run = self.run.as_ref();
+        let request_bytes = run.and_then(|run| run.generator.request_bytes(cookie));
+        let outcome = match (&response, request_bytes) {
+            (Ok(response), Some(request_bytes)) => self.outcome(response, request_bytes),
+            (Err(failed), _) => Outcome::Failed(failure(failed.error)),
+            // Of a run before this one, or delivered twice: counted whatever it is.
+            (Ok(_), None) => Outcome::Corrupted,
         };
-        let (Some(generator), Some(recorder)) = (&mut self.generator, &mut self.recorder) else {
-            return;
-        };
-        if let Some(sample) = generator.on_done(cx.now(), cookie, outcome) {
-            recorder.record(&sample);
+        let Some(run) = &mut self.run else { return };
+        if let Some(sample) = run.generator.on_done(cx.now(), cookie, outcome) {
+            run.recorder.record(&sample);
+            run.recorder.note_outstanding(run.generator.outstanding());
         }
     }
 
@@ -280,27 +377,32 @@ impl App for ClientApp {
         }
         let now = cx.now();
         for _ in 0..CALLS_PER_TURN {
-            let Some(planned) = self.generator.as_mut().and_then(|generator| generator.next(now))
-            else {
+            let Some(planned) = self.run.as_mut().and_then(|run| run.generator.next(now)) else {
                 break;
             };
             let sent = self.send(cx, planned);
-            let Some(generator) = &mut self.generator else { return };
+            let Some(run) = &mut self.run else { return };
             if !sent {
-                generator.on_refused(planned.cookie);
+                run.generator.on_refused(planned.cookie);
                 break;
             }
-            generator.on_sent(now, planned.cookie);
+            run.generator.on_sent(now, planned.cookie);
         }
-        if now.since(self.last_progress) >= INTERVAL {
+        let Some(run) = &mut self.run else {
+            if !self.await_next(now) {
+                self.end(cx);
+            }
+            return;
+        };
+        if run.meter.is_due(now) {
+            run.note_cost(cx);
+        }
+        let (progressed, is_finished) = (run.last_progress, run.generator.is_finished(now));
+        if now.since(progressed) >= INTERVAL {
             self.show_progress(now);
         }
-        if self.generator.as_ref().is_none_or(|generator| generator.is_finished(now)) {
+        if is_finished {
             self.finish(now);
-            self.stopped = Some(now);
-            if self.link.running.fetch_sub(1, Ordering::Relaxed) == 1 {
-                cx.stop();
-            }
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::time::Nanos;
 use crate::wire::HomaPort;
 
 use super::{
-    ClientApp, ClientConfig, ClientLink, ClientResult, ClientWatch, ServerApp, ServerConfig,
-    ServerCounts, client_links, message,
+    ClientApp, ClientConfig, ClientLink, ClientResult, ClientWatch, Progress, ServerApp,
+    ServerConfig, ServerResult, client_links, message,
 };
 
 /// Bytes of the requests that look for the way.
@@ -53,8 +54,8 @@ pub enum HostEnd {
 pub struct HostRun {
     /// What became of its own load, all shards together; `None` if it sent nothing.
     pub client: Option<ClientResult>,
-    /// What it answered.
-    pub served: ServerCounts,
+    /// What it answered, and what that cost.
+    pub served: ServerResult,
     /// Counters of the node.
     pub report: ShardReport,
     /// Why it has ended.
@@ -104,9 +105,13 @@ pub fn run_host(
 ) -> Result<HostRun, NodeError> {
     let (clock, stop, shards) = (node.eal().clock(), node.stop_flag(), node.shards());
     let gate = Arc::new(Gate::default());
-    let served: Arc<Mutex<ServerCounts>> = Arc::default();
-    let (links, watches): (Vec<_>, Vec<_>) = client_links(shards).into_iter().unzip();
-    let links: Vec<_> = links.into_iter().map(|link| Mutex::new(Some(link))).collect();
+    let served: Arc<Mutex<ServerResult>> = Arc::default();
+    let (mut links, mut watches) = (Vec::new(), Vec::new());
+    for (link, ClientWatch { progress, give_back, result, .. }) in client_links(shards) {
+        links.push(Mutex::new(Some(link)));
+        // Without a way for the next run, the first is the only one.
+        watches.push(Watch { progress, give_back, result });
+    }
     let is_over = AtomicBool::new(false);
     let (ran, (client, end)) = thread::scope(|scope| {
         let ear = Ear {
@@ -132,8 +137,15 @@ pub fn run_host(
         (ran, listening.join().expect("it does not panic"))
     });
     let report = ran?.merged();
-    let served = served.lock().map_or_else(|poisoned| *poisoned.into_inner(), |counts| *counts);
+    let served = served.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(HostRun { client, served, report, end })
+}
+
+/// What of a client is heard.
+struct Watch {
+    progress: Receiver<Box<Progress>>,
+    give_back: SyncSender<Box<Progress>>,
+    result: Receiver<ClientResult>,
 }
 
 /// Hears the coordinator, and tells it how far the shards are.
@@ -147,7 +159,7 @@ struct Ear<'a> {
 }
 
 impl Ear<'_> {
-    fn listen(self, watches: Vec<ClientWatch>) -> (Option<ClientResult>, HostEnd) {
+    fn listen(self, watches: Vec<Watch>) -> (Option<ClientResult>, HostEnd) {
         let mut end = None;
         let mut results: Vec<Option<ClientResult>> = watches.iter().map(|_| None).collect();
         let (mut is_up, mut is_ready, mut is_finished) = (false, false, false);
@@ -196,7 +208,7 @@ impl Ear<'_> {
 }
 
 /// Adds up what the clients report once a second.
-fn watch(watches: &[ClientWatch], alive: &mut Alive) {
+fn watch(watches: &[Watch], alive: &mut Alive) {
     for watch in watches {
         while let Ok(progress) = watch.progress.try_recv() {
             alive.completed += progress.interval.completed;
@@ -207,7 +219,7 @@ fn watch(watches: &[ClientWatch], alive: &mut Alive) {
     }
 }
 
-fn collect(watches: &[ClientWatch], results: &mut [Option<ClientResult>]) {
+fn collect(watches: &[Watch], results: &mut [Option<ClientResult>]) {
     for (watch, result) in watches.iter().zip(results) {
         if result.is_none() {
             *result = watch.result.try_recv().ok();
@@ -216,18 +228,13 @@ fn collect(watches: &[ClientWatch], results: &mut [Option<ClientResult>]) {
 }
 
 fn merged(results: Vec<Option<ClientResult>>) -> Option<ClientResult> {
-    let mut all: Option<ClientResult> = None;
-    for part in results.into_iter().flatten() {
-        match &mut all {
-            None => all = Some(part),
-            Some(all) => {
-                all.totals.merge(&part.totals);
-                // All were made from one configuration.
-                let _ = all.recorder.merge(&part.recorder);
-            }
-        }
+    let mut results = results.into_iter().flatten();
+    let mut all = results.next()?;
+    for part in results {
+        // All were made from one configuration.
+        let _ = all.merge(&part);
     }
-    all
+    Some(all)
 }
 
 /// Looks for the way to a server.
@@ -260,18 +267,11 @@ impl HostApp {
         config: &HostConfig,
         link: ClientLink,
         gate: Arc<Gate>,
-        served: Arc<Mutex<ServerCounts>>,
+        served: Arc<Mutex<ServerResult>>,
     ) -> Self {
-        let server = ServerApp::new(cx, config.server.clone(), served);
+        let server = ServerApp::new(cx, clock, config.server.clone(), served);
         let (shard, shards) = (u32::from(cx.shard()), u32::from(cx.shards()));
-        let plan = config.client.as_ref().map(|client| {
-            let part = ClientConfig {
-                generator: client.generator.part(shard, shards),
-                seed: client.seed.wrapping_add(shard.into()),
-                ..client.clone()
-            };
-            (clock, part, link)
-        });
+        let plan = config.client.as_ref().map(|client| (clock, client.part(shard, shards), link));
         let mut greetings: Vec<Greeting> = Vec::new();
         for &(host, port) in config.client.iter().flat_map(|client| &client.servers) {
             // One way leads to all ports of a host.

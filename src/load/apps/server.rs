@@ -3,12 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use crate::dpdk::Clock;
 use crate::load::payload::{Direction, Pattern};
+use crate::load::report::SideReport;
+use crate::load::response::{PORTS_PER_GROUP, ServiceTime};
 use crate::node::{App, CallFailed, Cx, Request, Responder, Response};
+use crate::time::Nanos;
 use crate::wire::HomaPort;
 
+use super::meter::Meter;
 use super::{ResponseKind, check, message};
-use crate::load::response::{PORTS_PER_GROUP, ServiceTime};
 
 /// Responses that wait for a buffer. Beyond that, requests are dropped.
 const WAITING_MAX: usize = 4_096;
@@ -26,14 +30,26 @@ pub struct ServerConfig {
     pub drawn: Option<ResponseKind>,
     /// How long to wait before answering.
     pub service_time: ServiceTime,
+    /// A pause in which nothing is done, to see whether a client tells of it.
+    pub stall: Option<Stall>,
     /// Check requests and fill responses with bytes that can be checked.
     pub verify: bool,
+}
+
+/// A scripted pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// When it begins, counted from the first request.
+    pub after: Nanos,
+    /// How long it lasts.
+    pub length: Nanos,
 }
 
 impl ServerConfig {
     /// One group of ports, answers at once, contents checked.
     pub const fn new(port: HomaPort) -> Self {
-        Self { port, port_groups: 1, drawn: None, service_time: ServiceTime::None, verify: true }
+        let service_time = ServiceTime::None;
+        Self { port, port_groups: 1, drawn: None, service_time, stall: None, verify: true }
     }
 
     /// The ports to open.
@@ -66,7 +82,7 @@ pub struct ServerCounts {
     pub requests: u64,
     /// Their bytes.
     pub request_bytes: u64,
-    /// Bytes of responses, where they are counted.
+    /// Bytes of the responses that the transport took.
     #[serde(default)]
     pub response_bytes: u64,
     /// Requests with wrong bytes.
@@ -83,10 +99,20 @@ impl ServerCounts {
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
         self.corrupted += other.corrupted;
         self.refused += other.refused;
         self.hurried += other.hurried;
     }
+}
+
+/// What is left of a server; of several shards, the sum.
+#[derive(Clone, Debug, Default)]
+pub struct ServerResult {
+    /// What it has seen.
+    pub counts: ServerCounts,
+    /// What it cost, one core for each shard in the order in which they ended, each named by its shard.
+    pub side: SideReport,
 }
 
 /// Answers every request.
@@ -94,16 +120,28 @@ impl ServerCounts {
 pub struct ServerApp {
     config: ServerConfig,
     counts: ServerCounts,
+    clock: Clock,
+    shard: u8,
+    meter: Meter,
+    /// Requests when the meter was last looked at.
+    metered: u64,
+    /// When the scripted pause begins.
+    stall_at: Option<Nanos>,
     waiting: VecDeque<(Responder, u32)>,
     /// Whose service time runs, and how long their responses are; the place is the token of the timer.
     served: Vec<Option<(Responder, u32)>>,
     served_free: Vec<u32>,
-    result: Arc<Mutex<ServerCounts>>,
+    result: Arc<Mutex<ServerResult>>,
 }
 
 impl ServerApp {
-    /// A server; its counts are added to `result` when it has ended.
-    pub fn new(cx: &mut Cx<'_>, config: ServerConfig, result: Arc<Mutex<ServerCounts>>) -> Self {
+    /// A server; what it has to say is added to `result` when it has ended.
+    pub fn new(
+        cx: &mut Cx<'_>,
+        clock: Clock,
+        config: ServerConfig,
+        result: Arc<Mutex<ServerResult>>,
+    ) -> Self {
         for port in config.ports() {
             cx.open_server_port(port);
         }
@@ -111,10 +149,37 @@ impl ServerApp {
         Self {
             config,
             counts: ServerCounts::default(),
+            clock,
+            shard: cx.shard(),
+            meter: Meter::default(),
+            metered: 0,
+            stall_at: None,
             waiting: VecDeque::with_capacity(WAITING_MAX),
             served: (0..served_max).map(|_| None).collect(),
             served_free: (0..served_max as u32).rev().collect(),
             result,
+        }
+    }
+
+    /// Looks at the meter while requests come, so that it shows the time from the first to the last.
+    #[cold]
+    fn note_cost(&mut self, cx: &Cx<'_>) {
+        if self.counts.requests == self.metered {
+            self.meter.skip(cx.now());
+            return;
+        }
+        self.metered = self.counts.requests;
+        self.meter.look(cx);
+    }
+
+    /// Does nothing for a while, once, if the script says so and the time has come.
+    #[cold]
+    fn stall(&mut self, now: Nanos, stall: Stall) {
+        let at = *self.stall_at.get_or_insert(now + stall.after);
+        if now >= at {
+            self.stall_at = Some(Nanos::MAX);
+            log::warn!("stalling for {} ms as asked", stall.length.0 / 1_000_000);
+            std::thread::sleep(std::time::Duration::from_nanos(stall.length.0));
         }
     }
 
@@ -135,9 +200,10 @@ impl ServerApp {
     fn respond(&mut self, cx: &mut Cx<'_>, responder: Responder, bytes: u32) {
         let pattern = self.config.verify.then(|| Pattern::new(responder.id.0, Direction::Response));
         match message(cx, bytes, pattern) {
-            Ok(response) => {
-                self.counts.refused += u64::from(responder.reply(cx, response).is_err());
-            }
+            Ok(response) => match responder.reply(cx, response) {
+                Ok(()) => self.counts.response_bytes += u64::from(bytes),
+                Err(_) => self.counts.refused += 1,
+            },
             // All buffers are under way: some will be back soon.
             Err(_) if self.waiting.len() < WAITING_MAX => {
                 self.waiting.push_back((responder, bytes))
@@ -151,6 +217,9 @@ impl App for ServerApp {
     fn on_request(&mut self, cx: &mut Cx<'_>, request: Request) {
         let Request { message, responder } = request;
         let length = message.len() as u32;
+        if let Some(stall) = self.config.stall {
+            self.stall(cx.now(), stall);
+        }
         self.counts.requests += 1;
         self.counts.request_bytes += u64::from(length);
         if self.config.verify {
@@ -183,6 +252,9 @@ impl App for ServerApp {
     }
 
     fn on_poll(&mut self, cx: &mut Cx<'_>) {
+        if self.meter.is_due(cx.now()) {
+            self.note_cost(cx);
+        }
         if let Some((responder, bytes)) = self.waiting.pop_front() {
             self.respond(cx, responder, bytes);
         }
@@ -192,7 +264,13 @@ impl App for ServerApp {
 impl Drop for ServerApp {
     fn drop(&mut self) {
         if let Ok(mut result) = self.result.lock() {
-            result.add(&self.counts);
+            result.counts.add(&self.counts);
+            let mut side = self.meter.report("server", self.clock);
+            for core in &mut side.cores {
+                core.name = self.shard.to_string();
+            }
+            result.side.name.clone_from(&side.name);
+            result.side.add(&side);
         }
     }
 }

@@ -42,6 +42,10 @@ pub fn merged(outcome: &Outcome, title: &str) -> Result<Option<Report>, ReportEr
 /// What a host knows as a server.
 fn add_server(sum: &mut Report, result: &HostResult) {
     sum.totals.corrupted += result.served.corrupted;
+    match sum.sides.iter_mut().find(|side| side.name == result.server.name) {
+        Some(side) => side.add(&result.server),
+        None => sum.sides.push(result.server.clone()),
+    }
     for (name, count) in &result.counters {
         let value = sum.counters.entry(name.clone()).or_insert(0);
         // Of the longest times, the longer one stays.

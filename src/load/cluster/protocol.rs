@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::load::report::Report;
 use crate::load::report::hosts::Served;
+use crate::load::report::{Report, SideReport};
 
 /// Name and version of the protocol. Both sides must speak the same.
 pub const PROTOCOL: &str = "homa-load-cluster/1";
@@ -93,6 +93,8 @@ pub struct HostResult {
     pub report: Option<Report>,
     /// What it answered.
     pub served: Served,
+    /// What that cost.
+    pub server: SideReport,
     /// Counters of its transport and its port, by name.
     pub counters: BTreeMap<String, u64>,
 }

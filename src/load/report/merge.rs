@@ -200,26 +200,63 @@ impl SlowdownReport {
 }
 
 impl WindowsReport {
-    /// Rates are added, medians are means of medians, weighted by the rates.
+    /// Rates and counts are added, times are means of the reports' times, weighted by their rates. What
+    /// one of the reports does not have is left out.
     fn merge(reports: &[Report]) -> Self {
         let len = reports.iter().map(|report| report.windows.krps_and_median_ns.len()).max();
-        let mut sums = vec![(0.0, 0.0); len.unwrap_or(0)];
-        for report in reports {
-            for (sum, &(krps, median_ns)) in sums.iter_mut().zip(&report.windows.krps_and_median_ns)
+        let mut sums = vec![Sums::default(); len.unwrap_or(0)];
+        for Self { krps_and_median_ns, p99_ns, request_and_response_bps, outstanding, .. } in
+            reports.iter().map(|report| &report.windows)
+        {
+            for (at, (sum, &(krps, median_ns))) in
+                sums.iter_mut().zip(krps_and_median_ns).enumerate()
             {
-                sum.0 += krps;
-                sum.1 += krps * median_ns as f64;
+                sum.krps += krps;
+                sum.median += krps * median_ns as f64;
+                sum.p99 += krps * p99_ns.get(at).copied().unwrap_or(0) as f64;
+                let bps = request_and_response_bps.get(at).copied().unwrap_or_default();
+                sum.bps = (sum.bps.0 + bps.0, sum.bps.1 + bps.1);
+                sum.outstanding += outstanding.get(at).copied().unwrap_or(0);
             }
         }
-        let median = |(krps, weighted): (f64, f64)| if krps > 0.0 { weighted / krps } else { 0.0 };
+        let all = |len: fn(&Self) -> usize| {
+            reports
+                .iter()
+                .all(|report| len(&report.windows) == report.windows.krps_and_median_ns.len())
+        };
+        let mean = |krps: f64, weighted: f64| {
+            if krps > 0.0 { (weighted / krps).round() as u64 } else { 0 }
+        };
+        let (has_p99, has_bps) = (
+            all(|windows| windows.p99_ns.len()),
+            all(|windows| windows.request_and_response_bps.len()),
+        );
+        let has_outstanding = all(|windows| windows.outstanding.len());
         Self {
             window_ns: reports.first().map_or(0, |report| report.windows.window_ns),
             krps_and_median_ns: sums
                 .iter()
-                .map(|&sum| (sum.0, median(sum).round() as u64))
+                .map(|sum| (sum.krps, mean(sum.krps, sum.median)))
+                .collect(),
+            p99_ns: sums.iter().map(|sum| mean(sum.krps, sum.p99)).filter(|_| has_p99).collect(),
+            request_and_response_bps: sums.iter().map(|sum| sum.bps).filter(|_| has_bps).collect(),
+            outstanding: sums
+                .iter()
+                .map(|sum| sum.outstanding)
+                .filter(|_| has_outstanding)
                 .collect(),
         }
     }
+}
+
+/// A window of all reports together; times are weighted by rates.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    krps: f64,
+    median: f64,
+    p99: f64,
+    bps: (f64, f64),
+    outstanding: u32,
 }
 
 /// The histogram whose buckets these are.

@@ -13,7 +13,7 @@ use crate::time::Nanos;
 
 /// A run of one second with 100,000 RPCs, evenly over the quantiles of the workload. Each takes
 /// 10 us + 1 ns per byte as when idle, plus a wait that is worse for longer messages.
-fn report() -> Report {
+pub(super) fn report() -> Report {
     let workload = Workload::embedded("w4").unwrap().cut_at(1_000_000).unwrap();
     let config = GeneratorConfig {
         load: Load::Open {
@@ -121,6 +121,39 @@ fn what_should_be_zero_is_shown_when_it_is() {
         "{text}"
     );
     assert!(text.contains("53 B – 315 B       0        -"), "{text}");
+}
+
+#[test]
+fn what_it_cost_is_a_line_for_each_side() {
+    let mut report = report();
+    let core = |name: &str, busy_ns| CoreReport { name: name.to_owned(), busy_ns, total_ns: 1_000 };
+    report.sides = vec![
+        SideReport {
+            name: "client".to_owned(),
+            cores: vec![core("2", 255), core("3", 1_000)],
+            rpcs: 100,
+            busy_cycles: 250_049,
+            grants: (3, 1_200),
+            sent_bytes_by_priority: vec![0, 0, 10, 990, 0, 0, 0, 0],
+            retained_packets_peak: 77,
+            ..SideReport::default()
+        },
+        SideReport {
+            name: "server".to_owned(),
+            cores: vec![core("", 0)],
+            resends: (1, 2),
+            bytes_resent: 1_424,
+            ..SideReport::default()
+        },
+    ];
+    let text = report.render(Style::PLAIN);
+    for line in [
+        "  client     CPU 2: 25.5% busy, CPU 3: 100.0% busy, 2,500 cycles per RPC, grants 3 out 1,200 in,",
+        "             priorities 2 (1.0%) 3 (99.0%), at most 77 buffers held",
+        "  server     core: 0.0% busy, resends 1 out 2 in, 1,424 B sent again, at most 0 buffers held",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+    }
 }
 
 #[test]

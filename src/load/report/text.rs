@@ -1,6 +1,6 @@
 //! A report for people.
 
-use super::{Percentiles, Report, TotalsReport, hosts};
+use super::{Percentiles, Report, SideReport, TotalsReport, hosts};
 use crate::load::quantity::{show_bytes, show_count, show_ns, show_scaled};
 use crate::load::table::{Align, Style, Table, bar, field};
 
@@ -47,9 +47,7 @@ impl Report {
         for (name, value) in &config.parameters {
             text += &field(style, name, value);
         }
-        let machine = &self.machine;
-        let machine = format!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
-        text + &field(style, "machine", &machine)
+        text + &field(style, "machine", &self.machine.to_string())
     }
 
     fn totals_text(&self, style: Style) -> String {
@@ -63,16 +61,22 @@ impl Report {
             show_scaled(self.rates.response_bps)
         );
         let plan = format!(
-            "sent at most {} late; {} held by the limit, {} refused by the transport",
+            "sent at most {} late; {} held by the limit, {} refused by the transport; at most {} under \
+             way, {} left over at the end",
             show_ns(totals.lag_ns_max as f64),
             show_count(totals.held),
-            show_count(totals.refused)
+            show_count(totals.refused),
+            show_count(totals.outstanding_peak),
+            show_count(totals.backlog)
         );
         let mut text = format!("\n{}\n", style.title("totals"));
         text += &field(style, "RPCs", &rpcs);
         text += &field(style, "trouble", &trouble(totals, style));
         text += &field(style, "rate", &rate);
         text += &field(style, "plan", &plan);
+        for side in &self.sides {
+            text += &field(style, &side.name, &cost(side));
+        }
         let counters = self.counters.iter().filter(|(_, count)| **count > 0);
         let counters: Vec<String> =
             counters.map(|(name, count)| format!("{name} {}", show_count(*count))).collect();
@@ -94,7 +98,11 @@ impl Report {
             ("p99.9", right),
             ("max", right),
         ]);
-        let times = [("planned time", &self.latency), ("real send", &self.service)];
+        let times = [
+            ("planned time", &self.latency),
+            ("real send", &self.service),
+            ("plan to send", &self.lag),
+        ];
         for (name, times) in times {
             let ns = |ns: u64| time(times, ns as f64);
             table.row(vec![
@@ -148,6 +156,36 @@ impl Report {
             table.render(style)
         )
     }
+}
+
+/// What a run cost one side.
+fn cost(side: &SideReport) -> String {
+    let busy = side.cores.iter().map(|core| {
+        let cpu = if core.name.is_empty() { "core" } else { "CPU" };
+        let busy = core.busy_share() * 100.0;
+        format!("{cpu} {}: {busy:.1}% busy", core.name).replace(" :", ":")
+    });
+    let mut parts: Vec<String> = busy.collect();
+    if let Some(cycles) = side.cycles_per_rpc() {
+        parts.push(format!("{} cycles per RPC", show_count(cycles.round() as u64)));
+    }
+    let packets = [("grants", side.grants), ("resends", side.resends), ("busy", side.busys)];
+    for (name, (sent, received)) in packets.iter().filter(|packets| packets.1 != (0, 0)) {
+        parts.push(format!("{name} {} out {} in", show_count(*sent), show_count(*received)));
+    }
+    if side.bytes_resent > 0 {
+        parts.push(format!("{} sent again", show_bytes(side.bytes_resent as f64)));
+    }
+    let bytes = side.sent_bytes_by_priority.iter().sum::<u64>().max(1) as f64;
+    let used = side.sent_bytes_by_priority.iter().enumerate().filter(|level| *level.1 > 0);
+    let used: Vec<String> = used
+        .map(|(level, &sent)| format!("{level} ({:.1}%)", sent as f64 / bytes * 100.0))
+        .collect();
+    if !used.is_empty() {
+        parts.push(format!("priorities {}", used.join(" ")));
+    }
+    parts.push(format!("at most {} buffers held", show_count(side.retained_packets_peak)));
+    parts.join(", ")
 }
 
 /// Everything that should be zero, shown also when it is.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
-use homa::load::pattern::Pattern;
+use homa::load::pattern::TrafficPattern;
 use homa::load::response::ServiceTime;
 use homa::time::Nanos;
 use homa::wire::HomaPort;
@@ -54,10 +54,10 @@ pub(crate) struct CoordinatorArgs {
     /// The hosts, by rank
     #[arg(long, value_name = "FILE", conflicts_with = "agents")]
     pub(crate) inventory: Option<PathBuf>,
-    /// Who sends to whom: all-to-all, incast[:N], outcast[:N] or permutation; host 0 is the one of incast
-    /// and outcast
+    /// Who sends to whom: all-to-all, incast:N (N hosts to the first), outcast:N (the first to N hosts),
+    /// permutation:SEED (each to one other); without N it is all others
     #[arg(long, value_name = "PATTERN", default_value = "all-to-all")]
-    pub(crate) pattern: Pattern,
+    pub(crate) pattern: TrafficPattern,
     /// How long to wait for the agents
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(crate) wait: Nanos,

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use super::*;
 use crate::load::cluster::agent::{AgentError, AgentLink};
 use crate::load::cluster::outcome;
+use crate::load::report::SideReport;
 use crate::load::report::hosts::Served;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,7 +109,8 @@ fn set_up(agents: &[AgentLink]) {
 
 fn result(requests: u64) -> FromAgent {
     let served = Served { requests, ..Served::default() };
-    FromAgent::Result(Box::new(HostResult { report: None, served, counters: BTreeMap::new() }))
+    let (server, counters) = (SideReport::default(), BTreeMap::new());
+    FromAgent::Result(Box::new(HostResult { report: None, served, server, counters }))
 }
 
 /// The end of an agent that has sent its load.

@@ -1,0 +1,65 @@
+//! `homa-load report` and `homa-load compare`, and the files that a run leaves.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use homa::load::report::{
+    CompareOptions, Comparison, NamedReport, Report, Runs, RunsError, Verdict, check_folder,
+    write_folder,
+};
+
+use crate::args::{CompareArgs, OutArgs, ReportArgs};
+use crate::{WrongArguments, check_writable, live, style};
+
+/// Draws what lies in a directory.
+pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let runs = Runs::read(&args.dir).map_err(wrong)?;
+    let title = args.title.clone().unwrap_or_else(|| match &runs.0[..] {
+        [run] => run.report.config.title.clone(),
+        runs => format!("{} runs of homa-load", runs.len()),
+    });
+    let path = runs.write(&args.dir, &title)?;
+    println!("{}", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compares two reports; the exit code says whether the second is worse.
+pub(crate) fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let [first, second] =
+        [&args.first, &args.second].map(|path| NamedReport::read(path).map_err(wrong));
+    let options = CompareOptions { least: args.least / 100.0 };
+    let comparison = Comparison::new(&first?, &second?, options);
+    print!("{}", comparison.render(style()));
+    Ok(match comparison.verdict() {
+        Verdict::Worse => ExitCode::FAILURE,
+        Verdict::Same | Verdict::Better | Verdict::Unknown => ExitCode::SUCCESS,
+    })
+}
+
+/// Sees to it that the report of a run can be written, before the run.
+pub(crate) fn check(out: &OutArgs) -> Result<(), Box<dyn Error>> {
+    check_writable(out.json.as_deref())?;
+    live::check(out)?;
+    match &out.report {
+        Some(folder) => Ok(check_folder(folder).map_err(wrong)?),
+        None => Ok(()),
+    }
+}
+
+/// Writes the report of a run wherever it was asked for.
+pub(crate) fn write(out: &OutArgs, report: &Report) -> Result<(), Box<dyn Error>> {
+    if let Some(file) = &out.json {
+        std::fs::write(file, report.to_json()?)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    if let Some(folder) = &out.report {
+        let path = write_folder(folder, &out.name, report, &report.config.title)?;
+        eprintln!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// Files named on the command line that are not what they should be.
+fn wrong(error: RunsError) -> WrongArguments {
+    WrongArguments(homa::node::NodeError::Config(error.to_string()))
+}
