@@ -14,11 +14,7 @@ use crate::{WrongArguments, check_writable, live, style};
 /// Draws what lies in a directory.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Box<dyn Error>> {
     let runs = Runs::read(&args.dir).map_err(wrong)?;
-    let title = args.title.clone().unwrap_or_else(|| match &runs.0[..] {
-        [run] => run.report.config.title.clone(),
-        runs => format!("{} runs of homa-load", runs.len()),
-    });
-    let path = runs.write(&args.dir, &title)?;
+    let path = runs.write(&args.dir, args.title.as_deref())?;
     println!("{}", path.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -53,7 +49,7 @@ pub(crate) fn write(out: &OutArgs, report: &Report) -> Result<(), Box<dyn Error>
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
     if let Some(folder) = &out.report {
-        let path = write_folder(folder, &out.name, report, &report.config.title)?;
+        let path = write_folder(folder, &out.name, report)?;
         eprintln!("{}", path.display());
     }
     Ok(())

@@ -366,7 +366,6 @@ impl App for ClientApp {
         let Some(run) = &mut self.run else { return };
         if let Some(sample) = run.generator.on_done(cx.now(), cookie, outcome) {
             run.recorder.record(&sample);
-            run.recorder.note_outstanding(run.generator.outstanding());
         }
     }
 
@@ -394,6 +393,7 @@ impl App for ClientApp {
             }
             return;
         };
+        run.recorder.note_outstanding(run.generator.outstanding());
         if run.meter.is_due(now) {
             run.note_cost(cx);
         }

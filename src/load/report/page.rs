@@ -16,11 +16,12 @@ use charts::Group;
 /// The page about some runs.
 pub fn page(title: &str, runs: &[NamedReport]) -> Page {
     let mut page = Page { title: title.to_owned(), text: vec![summary(runs)], ..Page::default() };
+    let groups = groups(runs);
     match runs {
         [run] => page.tiles = vec![(String::new(), tiles(&run.report))],
-        _ => page.sections.push(overview(runs)),
+        _ => page.sections.push(overview(&groups)),
     }
-    for group in groups(runs) {
+    for group in groups {
         page.sections.extend(group.sections());
     }
     page.sections.extend(cores(runs));
@@ -47,8 +48,6 @@ fn groups(runs: &[NamedReport]) -> Vec<Group<'_>> {
             None => groups.push(Group { runs: vec![run] }),
         }
     }
-    let several = groups.len() > 1;
-    groups.retain(|group| !several || group.runs.iter().any(|run| run.report.latency.count > 0));
     groups
 }
 
@@ -127,8 +126,8 @@ fn shown_time(times: &Percentiles, ns: u64) -> String {
     if times.count == 0 { "–".to_owned() } else { show_ns(ns as f64) }
 }
 
-/// A line for each run.
-fn overview(runs: &[NamedReport]) -> Section {
+/// A line for each run, by workload.
+fn overview(groups: &[Group<'_>]) -> Section {
     let head = [
         "run",
         "workload",
@@ -142,7 +141,7 @@ fn overview(runs: &[NamedReport]) -> Section {
         "longest",
         "failed",
     ];
-    let row = |NamedReport { name, report }: &NamedReport| {
+    let row = |NamedReport { name, report }: &&NamedReport| {
         let time = |ns| shown_time(&report.latency, ns);
         vec![
             name.clone(),
@@ -162,7 +161,7 @@ fn overview(runs: &[NamedReport]) -> Section {
         heading: "Runs".into(),
         table: Some(Table {
             head: head.map(String::from).to_vec(),
-            rows: runs.iter().map(row).collect(),
+            rows: groups.iter().flat_map(|group| &group.runs).map(row).collect(),
         }),
         ..Section::default()
     }
@@ -170,7 +169,11 @@ fn overview(runs: &[NamedReport]) -> Section {
 
 fn short_workload(report: &Report) -> String {
     let name = report.config.workload.split([' ', ',']).next().unwrap_or_default();
-    if name.is_empty() { "–".to_owned() } else { name.to_owned() }
+    match name.strip_prefix("fixed:").and_then(|bytes| bytes.parse::<u32>().ok()) {
+        Some(bytes) => show_bytes(bytes.into()),
+        None if name.is_empty() => "–".to_owned(),
+        None => name.to_uppercase(),
+    }
 }
 
 fn short_load(load: &str) -> String {
