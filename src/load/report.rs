@@ -28,6 +28,7 @@ use super::workload::Cut;
 mod compare;
 mod csv;
 mod distribution;
+pub mod hosts;
 mod merge;
 mod page;
 mod runs;
@@ -393,6 +394,9 @@ pub struct Report {
     pub sides: Vec<SideReport>,
     /// Counters of the transport and the port, by name.
     pub counters: BTreeMap<String, u64>,
+    /// The hosts of a run on several, by rank; else absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<hosts::HostReport>,
 }
 
 /// A report that cannot be read.
@@ -470,6 +474,7 @@ impl Report {
             lag_histogram: buckets(recorder.lag()),
             sides: Vec::new(),
             counters,
+            hosts: Vec::new(),
         }
     }
 

@@ -202,7 +202,7 @@ pub(crate) fn load(
 }
 
 /// Names the cores of the shards by their CPUs.
-fn name_cores(side: &mut SideReport, cpus: &[usize]) {
+pub(crate) fn name_cores(side: &mut SideReport, cpus: &[usize]) {
     for (core, cpu) in side.cores.iter_mut().zip(cpus) {
         core.name = cpu.to_string();
     }

@@ -107,6 +107,14 @@ pub struct ClientLink {
     next: Receiver<NextRun>,
 }
 
+impl ClientLink {
+    /// The node goes on when the clients are through, for it does other work as well.
+    pub fn keep_node(&self) {
+        // One client that never ends.
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The other end of a [`ClientLink`].
 #[derive(Debug)]
 pub struct ClientWatch {
