@@ -93,6 +93,7 @@ fn files_that_are_no_reports_end_with_2() {
         (format!("local --report {}", scratch.directory().display()), "notes.json"),
         (format!("local --report {} --name ../x", scratch.path("new")), "../x"),
         ("local --name x".to_owned(), "--report"),
+        ("local --find-max --report x".to_owned(), "--find-max"),
         ("man walk".to_owned(), "no subcommand 'walk'"),
         ("completions tcsh".to_owned(), "tcsh"),
     ] {
@@ -124,6 +125,14 @@ fn errors_can_be_json() {
     let line: serde_json::Value = serde_json::from_str(ended.stderr.trim()).expect("JSON");
     assert_eq!(line["level"], "ERROR");
     assert!(line["message"].as_str().expect("text").contains("/no/such/folder"));
+    // What was found at the end of a run, too.
+    let none = "local --no-huge --idle sleep --workload 100 --count 20 --warm-up 1ms --timeout 200ms \
+                --drop-percent 90 --log-format json";
+    let ended = homa(none);
+    ended.expect_code(1);
+    let last = ended.stderr.lines().last().expect("a line");
+    let line: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    assert!(line["message"].as_str().expect("text").contains("answered"), "{last}");
 }
 
 /// Runs `homa-sim` with the words of `command`.

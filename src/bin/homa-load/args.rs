@@ -299,7 +299,7 @@ pub(crate) struct OutArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Write the report to DIR as JSON, and a page and tables (CSV) of all reports that are there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "find_max")]
     pub(crate) report: Option<PathBuf>,
     /// What to show while the run goes on: line, dashboard or off; by default the dashboard on a
     /// terminal, and nothing elsewhere

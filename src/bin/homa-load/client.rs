@@ -24,7 +24,9 @@ use crate::server::counters;
 use crate::task::{
     Done, Task, best_cases, client_config, dry_run, finish_baseline, finish_find_max, run_config,
 };
-use crate::{WrongArguments, check_writable, node_config, report, style, wrong_arguments};
+use crate::{
+    WrongArguments, check_writable, complain, node_config, report, style, wrong_arguments,
+};
 
 pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
     report::check(&args.load.out)?;
@@ -246,7 +248,7 @@ pub(crate) fn finish(
     }
     report::write(&args.out, &report)?;
     let Some(trouble) = trouble(&report.totals) else { return Ok(ExitCode::SUCCESS) };
-    eprintln!("error: {trouble}");
+    complain(&trouble);
     Ok(ExitCode::FAILURE)
 }
 

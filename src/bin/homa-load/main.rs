@@ -52,8 +52,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let log_format = cli.log_format;
-    start_log(log_format);
+    start_log(cli.log_format);
     let result = match cli.command {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(&args),
@@ -75,10 +74,15 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            show_error(log_format, "homa-load", &error.to_string());
+            complain(&error.to_string());
             if error.is::<WrongArguments>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Says on standard error what went wrong.
+fn complain(error: &str) {
+    show_error("homa-load", error);
 }
 
 fn print_completions(shell: clap_complete::Shell) -> Result<ExitCode, Box<dyn Error>> {

@@ -68,7 +68,8 @@ impl NamedReport {
 }
 
 impl Runs {
-    /// Reads all files of a folder whose names end in `.json`.
+    /// Reads all reports of a folder: files whose names end in `.json`, without other results of homa-load
+    /// (baselines, searches), which are passed over.
     ///
     /// # Errors
     /// There is none, or one of them cannot be read.
@@ -82,10 +83,21 @@ impl Runs {
             }
         }
         paths.sort_by_key(|path| natural(&path.to_string_lossy()));
-        if paths.is_empty() {
+        let mut runs = Vec::with_capacity(paths.len());
+        for path in &paths {
+            match NamedReport::read(path) {
+                Err(RunsError::Report(_, ReportError::Schema(schema)))
+                    if schema.starts_with("homa-load-") =>
+                {
+                    log::info!("{}: no report but {schema}", path.display());
+                }
+                run => runs.push(run?),
+            }
+        }
+        if runs.is_empty() {
             return Err(RunsError::Empty(folder.to_owned()));
         }
-        paths.iter().map(|path| NamedReport::read(path)).collect::<Result<_, _>>().map(Self)
+        Ok(Self(runs))
     }
 
     /// What a page about them is called unless somebody says otherwise.
@@ -207,6 +219,8 @@ mod tests {
         assert_eq!(runs[0].report, report());
         let html = std::fs::read_to_string(html).unwrap();
         assert!(html.contains("<h1>2 runs beside each other</h1>") && html.contains("tcp"));
+        std::fs::write(folder.join("base.json"), r#"{"schema":"homa-load-baseline/1"}"#).unwrap();
+        assert_eq!(Runs::read(&folder).unwrap().0.len(), 2, "a baseline is no run");
         let csv = std::fs::read_to_string(folder.join("by_size.csv")).unwrap();
         assert_eq!(csv.lines().count(), 21);
         assert!(folder.join("windows.csv").exists());
