@@ -21,7 +21,7 @@ use homa::time::Nanos;
 
 use crate::args::{Cli, CoordinatorArgs, HostLoadArgs, LiveArg};
 use crate::task::best_cases;
-use crate::{report, style, wrong_arguments};
+use crate::{complain, report, style, wrong_arguments};
 
 /// Options of the load that say what the coordinator itself does with the result.
 const OWN_OPTIONS: [&str; 4] = ["json", "report", "live", "name"];
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<ExitCode, Box<dyn Error>> {
     let Some(trouble) = outcome::trouble(&outcome, merged.as_ref()) else {
         return Ok(ExitCode::SUCCESS);
     };
-    eprintln!("error: {trouble}");
+    complain(&trouble);
     Ok(ExitCode::FAILURE)
 }
 
