@@ -87,7 +87,7 @@ clean_up() {
 
 # The image with the program of this machine.
 build_image() {
-    local arguments=(--build-arg "BASE=$BASE")
+    local arguments=(--build-arg "BASE=$BASE") old
     "$ROOT/scripts/docker-base.sh" "$BASE"
     if [[ -z $BINARY ]]; then
         (cd "$ROOT" && run_rust cargo build --release --locked --bin homa-load)
@@ -95,6 +95,7 @@ build_image() {
     fi
     # Containers of software ports need no drivers of cards.
     [[ $IMAGE_ONLY == yes ]] || arguments+=(--build-arg CARDS=)
+    old=$(docker image inspect --format '{{.Id}}' "$HOMA_IMAGE" 2>/dev/null) || true
     mkdir "$WORK/context"
     strip -o "$WORK/context/homa-load" "$BINARY" || cp "$BINARY" "$WORK/context/homa-load"
     if ! docker build --file "$ROOT/docker/Dockerfile" --target prebuilt --tag "$HOMA_IMAGE" \
@@ -102,6 +103,8 @@ build_image() {
         tail -n 20 "$WORK/build.log" >&2
         die "the image could not be built"
     fi
+    # The image of the last time has no name any more.
+    [[ -z $old ]] || docker image rm "$old" >/dev/null 2>&1 || true
     docker image inspect --format '{{.RepoTags}} {{.Size}} bytes' "$HOMA_IMAGE"
     docker run --rm --cap-drop ALL "$HOMA_IMAGE" --version ||
         die "the program does not run in the image: was it built on Debian 12?"

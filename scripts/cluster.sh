@@ -86,6 +86,7 @@ in_host() {
 make_host() {
     local host=$1
     ip netns add "$NAME-$host"
+    # shellcheck disable=SC2016 # The shell in there expands it.
     in_host "$host" sh -c 'f=/proc/sys/net; echo 0 >$f/ipv4/ip_forward
         for i in all default; do [ ! -e $f/ipv6/conf/$i ] || echo 1 >$f/ipv6/conf/$i/disable_ipv6; done'
     ip link add eth0 netns "$NAME-$host" type veth peer name "port$host" netns "$NAME-sw"

@@ -135,6 +135,53 @@ fn three_hosts_send_to_one() {
     assert_eq!(sent, [None, Some(300), Some(300), Some(300)]);
     let served = |host: usize| report.hosts[host].served.expect("not missing").requests;
     assert!(served(0) >= 900 && (1..HOSTS).all(|host| served(host) == 0), "{:?}", report.hosts);
+    let sides: Vec<_> = report.sides.iter().map(|side| &*side.name).collect();
+    assert_eq!(sides, ["client", "server"]);
+}
+
+#[test]
+fn hosts_of_an_inventory_share_a_file_that_only_the_coordinator_has() {
+    let _turn = one_at_a_time();
+    let cluster = Cluster::new();
+    let options = "\"--no-huge\", \"--idle=sleep\", \"--timeout=3s\"";
+    let mut inventory = format!("coordinator = \"{COORDINATOR}\"\noptions = [{options}]\n");
+    // Not in the order of their names.
+    for (number, name) in ["d", "c", "b", "a"].iter().enumerate() {
+        inventory += &format!(
+            "[[host]]\nname = \"{name}\"\naddress = \"10.79.0.{}/24\"\n\
+             device = \"af_packet:eth\"\n",
+            number + 1
+        );
+    }
+    let file = cluster.scratch.path("inventory.toml");
+    std::fs::write(&file, inventory).expect("a file");
+    let sizes = cluster.scratch.path("sizes.csv");
+    std::fs::write(&sizes, "size_bytes,cdf\n77,0.5\n3000,1\n").expect("a file");
+    let command = homa_load([
+        "coordinator --pattern outcast --count 60 --wait 120s --setup 120s --silence 60s --inventory",
+        &file,
+        "--listen",
+        COORDINATOR,
+        "--workload",
+        &sizes,
+        "--response short --json",
+        &cluster.scratch.path("merged.json"),
+    ]);
+    let mut coordinator = Process::spawn("coordinator", &cluster.switch.within(&command));
+    coordinator.wait_for("waiting for agents");
+    let agent = |(host, name): (&Namespace, &str)| {
+        let command = homa_load(["agent --inventory", &file, "--name", name]);
+        Process::spawn(name, &host.within(&command))
+    };
+    let agents = cluster.hosts.iter().zip(["d", "c", "b", "a"]).map(agent).collect();
+    coordinator.wait().expect_code(0);
+    expect_codes(agents, [0; HOSTS]);
+    let report = cluster.report();
+    let sent: Vec<_> = report.hosts.iter().map(|host| (&*host.name, host.sent)).collect();
+    assert_eq!(sent, [("d", Some(60)), ("c", None), ("b", None), ("a", None)]);
+    let bounds: Vec<_> = report.by_size.iter().map(|size| size.max_bytes).collect();
+    assert_eq!(bounds, [77, 3_000], "{:?}", report.config);
+    assert_eq!(report.totals.completed, 60);
 }
 
 #[test]

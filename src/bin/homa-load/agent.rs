@@ -195,9 +195,10 @@ fn host_name() -> String {
 
 /// Adds what an inventory says about this host to the command line of an agent.
 pub(crate) fn with_inventory(words: Vec<OsString>) -> Result<Vec<OsString>, String> {
-    if words.get(1).and_then(|word| word.to_str()) != Some("agent") {
+    // Options of all subcommands may stand before it.
+    let Some(place) = words.iter().take(4).position(|word| word == "agent") else {
         return Ok(words);
-    }
+    };
     let Some(file) = value_of(&words, "--inventory", "HOMA_LOAD_INVENTORY") else {
         return Ok(words);
     };
@@ -211,7 +212,7 @@ pub(crate) fn with_inventory(words: Vec<OsString>) -> Result<Vec<OsString>, Stri
             inventory.names().join(", ")
         )
     })?;
-    let (first, rest) = words.split_at(2);
+    let (first, rest) = words.split_at(place + 1);
     let options = options.into_iter().map(OsString::from);
     Ok(first.iter().cloned().chain(options).chain(rest.iter().cloned()).collect())
 }
@@ -253,6 +254,10 @@ mod tests {
                 format!("homa-load agent --device=null --ip=10.0.0.1/24 {inventory} --name a");
             assert_eq!(got.unwrap(), words(&wanted));
         }
+        let before = format!("h --log-format json agent --name a --inventory {file}");
+        let got = with_inventory(words(&before)).unwrap();
+        let inserted = words("h --log-format json agent --device=null --ip=10.0.0.1/24 --name a");
+        assert_eq!(got[..inserted.len()], inserted);
         let error = with_inventory(words(&format!("h agent --name=b --inventory={file}")));
         assert!(error.unwrap_err().contains("has no host \"b\", but a: choose one with --name"));
         std::fs::remove_file(path).unwrap();

@@ -19,7 +19,7 @@ use homa::load::quantity::{show_count, show_scaled};
 use homa::node::stop_on_signals;
 use homa::time::Nanos;
 
-use crate::args::{Cli, CoordinatorArgs, HostLoadArgs};
+use crate::args::{Cli, CoordinatorArgs, HostLoadArgs, LiveArg};
 use crate::task::best_cases;
 use crate::{complain, report, style, wrong_arguments};
 
@@ -38,7 +38,8 @@ pub(crate) fn run(args: &CoordinatorArgs) -> Result<ExitCode, Box<dyn Error>> {
     let coordinator = Coordinator::bind(args.listen, config)
         .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
     println!("waiting for agents on {}", coordinator.local_addr()?);
-    let outcome = coordinator.run(&stop, &mut show)?;
+    let live = args.hosts.load.out.live;
+    let outcome = coordinator.run(&stop, &mut |note| show(live, note))?;
     let merged = outcome::merged(&outcome, &title)?;
     if let Some(report) = &merged {
         println!("{}", report.render(style()));
@@ -62,6 +63,10 @@ fn cluster_config(args: &CoordinatorArgs) -> Result<ClusterConfig, Box<dyn Error
         .destinations(0, agents as u32)
         .map_err(|error| wrong_arguments(format!("--pattern {pattern}: {error}")))?;
     let load = &args.hosts.load;
+    if load.out.live == Some(LiveArg::Dashboard) {
+        let text = "--live dashboard is for homa-load client: use line or off";
+        return Err(wrong_arguments(text.to_owned()).into());
+    }
     if load.find_max || load.dry_run {
         let text = "--find-max and --dry-run are for homa-load client";
         return Err(wrong_arguments(text.to_owned()).into());
@@ -134,13 +139,13 @@ fn is_builtin(workload: &str) -> bool {
     homa::load::workload::Workload::embedded(workload).is_some()
 }
 
-/// Writes what happens; how far the load is only for people who look on.
-fn show(note: Note) {
+/// Writes what happens; how far the load is only for people who look on, unless they want it otherwise.
+fn show(live: Option<LiveArg>, note: Note) {
     let mut out = std::io::stdout().lock();
     // The program is not about its output: a closed pipe does not end it.
     let _ = match note {
         Note::Said(text) => writeln!(out, "{text}"),
-        Note::Progress { elapsed, sum } if out.is_terminal() => writeln!(
+        Note::Progress { elapsed, sum } if wants_lines(live, out.is_terminal()) => writeln!(
             out,
             "{:>5.0} s  {} RPCs completed, {}B in all, {} outstanding",
             elapsed.as_secs_f64(),
@@ -151,4 +156,12 @@ fn show(note: Note) {
         Note::Progress { .. } => Ok(()),
     };
     let _ = out.flush();
+}
+
+const fn wants_lines(live: Option<LiveArg>, is_terminal: bool) -> bool {
+    match live {
+        None => is_terminal,
+        Some(LiveArg::Line) => true,
+        Some(LiveArg::Dashboard | LiveArg::Off) => false,
+    }
 }
