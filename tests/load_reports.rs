@@ -69,6 +69,12 @@ fn a_slower_run_ends_a_comparison_with_1() {
     ended.expect_code(1);
     assert!(ended.stdout.contains("slow is worse than old"), "{}", ended.stdout);
     homa(&format!("compare {slow} {old}")).expect_code(0);
+    // The same name in another folder.
+    std::fs::create_dir(scratch.path("other")).expect("a folder");
+    std::fs::copy(&slow, scratch.path("other/old.json")).expect("a copy");
+    let ended = homa(&format!("compare {old} {}", scratch.path("other/old.json")));
+    ended.expect_code(1);
+    assert!(ended.stdout.contains("other/old.json is worse than"), "{}", ended.stdout);
 }
 
 #[test]
