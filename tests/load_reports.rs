@@ -33,6 +33,9 @@ fn runs_into_one_folder_share_a_page() {
         ended.expect_code(0);
         assert!(ended.stderr.contains("report.html"), "{}", ended.stderr);
     }
+    let short = format!("local --no-huge --idle sleep --workload w2 --count 200 {TIMEOUT_OPTION}");
+    homa(&format!("{short} --report {}", scratch.path("unnamed"))).expect_code(0);
+    assert!(Path::new(&scratch.path("unnamed/homa.json")).exists(), "named by its transport");
     let folder = Path::new(&folder);
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
     let report = Report::from_json(&read("second.json")).expect("a report");

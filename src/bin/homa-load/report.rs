@@ -54,10 +54,16 @@ pub(crate) fn write(out: &OutArgs, report: &Report) -> Result<(), Box<dyn Error>
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
     if let Some(folder) = &out.report {
-        let path = write_folder(folder, &out.name, report)?;
+        let path = write_folder(folder, &name(out, report), report)?;
         eprintln!("{}", path.display());
     }
     Ok(())
+}
+
+/// What a report is called beside others: as was said, or as what carried its messages.
+fn name(out: &OutArgs, report: &Report) -> String {
+    let transport = || report.config.parameters.get("transport").map_or("homa", String::as_str);
+    out.name.clone().unwrap_or_else(|| transport().to_lowercase())
 }
 
 /// Files named on the command line that are not what they should be.
