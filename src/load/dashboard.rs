@@ -156,8 +156,8 @@ impl Dashboard {
     fn draw_cores(&self, frame: &mut Frame<'_>, area: Rect) {
         let hidden = self.cores.len().saturating_sub(CORES_MAX);
         let title = match hidden {
-            0 => "cores".to_owned(),
-            hidden => format!("cores ({hidden} more)"),
+            0 => " cores ".to_owned(),
+            hidden => format!(" cores ({hidden} more) "),
         };
         let block = Block::bordered().title(title);
         let inner = block.inner(area);
@@ -197,7 +197,7 @@ impl Dashboard {
         );
         let lines =
             vec![Line::from(text.join(", ")).style(Style::new().fg(colour)), Line::from(resent)];
-        frame.render_widget(Paragraph::new(lines).block(Block::bordered().title("losses")), area);
+        frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" losses ")), area);
     }
 }
 
@@ -217,7 +217,7 @@ fn draw_history(
     values: &VecDeque<u64>,
     colour: Color,
 ) {
-    let block = Block::bordered().title(title.to_owned());
+    let block = Block::bordered().title(format!(" {title} "));
     let inner = block.inner(area);
     frame.render_widget(block, area);
     let [above, below] =

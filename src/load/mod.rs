@@ -7,6 +7,7 @@
 //! - [`classes`], [`slowdown`]: what latency is sorted by and compared with.
 //! - `recorder`, `report`, `live`, `dashboard`: latency as it is recorded and shown (feature `cli`).
 //! - `metrics`: counters for Prometheus; `command_line`: completions, manual pages, logs (feature `cli`).
+//! - `cluster`: one load on many hosts (feature `cli`).
 //! - `ping`, `cp_node`: output and messages as of those programs (feature `cli`).
 //! - `windows`, `bench`: figures of a shared machine as ratios to a raw baseline (feature `cli`).
 //! - [`pattern`]: who sends to whom; [`search`]: the highest load that is carried.
@@ -56,6 +57,8 @@ pub mod baseline;
 #[cfg(feature = "cli")]
 pub mod bench;
 pub mod classes;
+#[cfg(feature = "cli")]
+pub mod cluster;
 #[cfg(feature = "cli")]
 pub mod command_line;
 #[cfg(feature = "cli")]

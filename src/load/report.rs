@@ -28,6 +28,7 @@ use super::workload::Cut;
 mod compare;
 mod csv;
 mod distribution;
+pub mod hosts;
 mod merge;
 mod page;
 mod runs;
@@ -120,6 +121,17 @@ pub struct Machine {
     pub cores: usize,
     /// Version of the kernel.
     pub kernel: String,
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cpu = if self.cpu.is_empty() { "unknown processor" } else { &self.cpu };
+        match self.kernel.as_str() {
+            // Nothing runs on it: it is simulated.
+            "" => f.write_str(cpu),
+            kernel => write!(f, "{cpu}, {} cores, Linux {kernel}", self.cores),
+        }
+    }
 }
 
 impl Machine {
@@ -382,6 +394,9 @@ pub struct Report {
     pub sides: Vec<SideReport>,
     /// Counters of the transport and the port, by name.
     pub counters: BTreeMap<String, u64>,
+    /// The hosts of a run on several, by rank; else absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<hosts::HostReport>,
 }
 
 /// A report that cannot be read.
@@ -460,6 +475,7 @@ impl Report {
             lag_histogram: buckets(&recorder.lag()),
             sides: Vec::new(),
             counters,
+            hosts: Vec::new(),
         }
     }
 

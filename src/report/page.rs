@@ -106,8 +106,8 @@ const DARK: &str = ":root { --ink: #e6e9ee; --soft: #c3cad4; --faint: #a2abb8; -
 svg .back { fill: #2c343f; }
 ";
 
-const PRINT: &str = "@media print { @page { margin: 14mm; } :root { color-scheme: light; }
-body { margin: 0; max-width: none; font-size: 11px; padding: 0; } h2, h3 { break-after: avoid; }
+const PRINT: &str = "@media print { @page { margin: 14mm; } :root { color-scheme: light; font-size: 12px; }
+body { margin: 0; max-width: none; font-size: 12px; padding: 0; } h2, h3 { break-after: avoid; }
 svg, tr, .tile { break-inside: avoid; } .charts svg { flex: 1 1 45%; max-width: 49%; }
 .wide { overflow: visible; } th, td { padding: .15rem .4rem; } thead { display: table-header-group; } }
 ";

@@ -3,8 +3,9 @@
 use crate::load::workload::Workload;
 use crate::transport::{Metrics, Order};
 
-use super::cluster::{Delivery, Observer, Summary};
+use super::cluster::Summary;
 use super::config::{Buffer, Exchange, HomaConfig, NetworkConfig, Routing, SimConfig};
+use super::observe::{Delivery, Observer};
 use super::tally::Tally;
 
 /// A change of one setting.

@@ -6,9 +6,11 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::load::arrival::{Arrival, Arrivals};
+use crate::load::pattern::TrafficPattern;
+use crate::load::response::ResponseKind;
 use crate::load::workload::Workload;
 use crate::time::Nanos;
-use crate::transport::{Event as HomaEvent, Message, Metrics, Payload, Transport};
+use crate::transport::{Event as HomaEvent, Message, Metrics, Payload, RpcError, Transport};
 use crate::wire::{Body, Cutoffs, Header, HomaPort, NUM_PRIORITIES, Packet, RpcId};
 
 use super::config::{Exchange, SimConfig, SimError};
@@ -17,47 +19,21 @@ use super::fabric::{Fabric, PS_PER_NS, PacketCounts};
 use super::host::{Host, Nic, address};
 use super::ideal::Ideal;
 use super::levels::{Levels, levels};
+use super::observe::{Delivery, Exchanged, Observer};
 use super::packet::{Contents, Outgoing, Piece};
 use super::shards::{Crossings, HostFaults, ShardRpc, Shards};
 
 /// The port that all hosts call from and serve.
 const SERVICE: HomaPort = HomaPort(99);
 
-/// A message that has arrived.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Delivery {
-    /// When, in nanoseconds of simulated time.
-    pub at_ns: u64,
-    /// When the sender's application handed it in.
-    pub started_ns: u64,
-    /// Sender.
-    pub src: u16,
-    /// Receiver.
-    pub dst: u16,
-    /// Message bytes.
-    pub size_bytes: u32,
-    /// It took so many times as long as alone on the network.
-    pub slowdown: f64,
-    /// It started in the time that is measured.
-    pub measured: bool,
-    /// All its bytes are those that were sent (true if [`Contents`] moves none).
-    pub intact: bool,
+/// Who sends to whom, and what is answered, where that is not what the settings say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traffic {
+    /// Who sends to whom.
+    pub pattern: TrafficPattern,
+    /// What requests are answered with; by the settings if absent.
+    pub response: Option<ResponseKind>,
 }
-
-/// Watches a run. Recorders and checkers implement it; methods not implemented cost nothing.
-pub trait Observer {
-    /// A request has arrived at the application of the server.
-    fn delivered(&mut self, delivery: &Delivery) {
-        let _ = delivery;
-    }
-
-    /// A call ended: with a response (and whether its bytes are those that were sent) or an error.
-    fn ended(&mut self, at_ns: u64, result: Result<bool, crate::transport::RpcError>) {
-        let _ = (at_ns, result);
-    }
-}
-
-impl Observer for () {}
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +80,20 @@ struct Pending {
     delivered: bool,
 }
 
+impl Pending {
+    /// How it ended.
+    fn over(&self, at_ns: u64, response_bytes: u32, result: Result<bool, RpcError>) -> Exchanged {
+        Exchanged {
+            at_ns,
+            started_ns: self.started_ps / PS_PER_NS,
+            request_bytes: self.size_bytes,
+            response_bytes,
+            measured: self.measured,
+            result,
+        }
+    }
+}
+
 /// Hosts, the network between them and the load they offer.
 pub struct Cluster<C: Contents = (), O: Observer = ()> {
     config: SimConfig,
@@ -112,6 +102,9 @@ pub struct Cluster<C: Contents = (), O: Observer = ()> {
     fabric: Fabric<C>,
     ideal: Ideal,
     observer: O,
+    /// By host; empty if everybody sends to all others.
+    destinations: Vec<Vec<u16>>,
+    response: Option<ResponseKind>,
     pending: Vec<Pending>,
     free_slots: Vec<u32>,
     /// RPCs that the simulator has to end at the client.
@@ -171,6 +164,8 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             hosts,
             fabric,
             observer,
+            destinations: Vec::new(),
+            response: None,
             pending: Vec::new(),
             free_slots: Vec::new(),
             to_end: Vec::new(),
@@ -251,6 +246,26 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
                 }
             }
         }
+    }
+
+    /// Changes who sends to whom, and what is answered. Before the run begins.
+    ///
+    /// # Errors
+    /// There are too few hosts for the pattern, or messages are to be answered that go one way.
+    pub fn set_traffic(&mut self, traffic: &Traffic) -> Result<(), SimError> {
+        if traffic.response.is_some() && self.config.exchange == Exchange::OneWay {
+            return Err(SimError::OneWayWithResponse);
+        }
+        self.response.clone_from(&traffic.response);
+        self.destinations.clear();
+        if traffic.pattern != TrafficPattern::AllToAll {
+            let hosts = self.config.network.hosts();
+            for host in 0..hosts {
+                let found = traffic.pattern.destinations(host, hosts).map_err(SimError::Pattern)?;
+                self.destinations.push(found.into_iter().map(|host| host as u16).collect());
+            }
+        }
+        Ok(())
     }
 
     /// Runs to the end of the measurement.
@@ -483,8 +498,10 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
                 HomaEvent::Response { cookie, result, .. } => {
                     let slot = cookie as u32;
                     let number = self.pending[slot as usize].message + 1;
+                    let length = result.as_ref().map_or(0, |message| message.len() as u32);
                     let result = result.map(|message| is_intact(&message, number));
                     self.failed += u64::from(result.is_err());
+                    self.observer.over(&self.pending[slot as usize].over(now.0, length, result));
                     self.observer.ended(now.0, result);
                     self.end(slot);
                 }
@@ -543,6 +560,7 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         let transport = &mut self.hosts[usize::from(host)].transport;
         match self.config.exchange {
             Exchange::OneWay => {
+                self.observer.over(&pending.over(now.0, 0, Ok(intact)));
                 transport.abort(now, rpc);
                 if let Some(handle) = pending.handle {
                     self.to_end.push((pending.src, handle));
@@ -550,7 +568,11 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
                 self.end(slot);
             }
             Exchange::Rpc(bytes) => {
-                let length = if bytes == 0 { pending.size_bytes } else { bytes };
+                let length = match &self.response {
+                    Some(kind) => kind.bytes(pending.message.into(), pending.size_bytes),
+                    None if bytes == 0 => pending.size_bytes,
+                    None => bytes,
+                };
                 let segment_bytes = self.config.network.framing.segment_bytes();
                 let message = pending.message + 1;
                 let response = Outgoing { slot, message, length, segment_bytes };
@@ -579,12 +601,22 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         if !self.offers {
             return;
         }
-        let others = u64::from(self.config.network.hosts() - 1);
+        let destinations = self.destinations.get(usize::from(host)).map(|list| &list[..]);
+        if destinations.is_some_and(<[u16]>::is_empty) {
+            return;
+        }
+        let others = match destinations {
+            Some(list) => list.len() as u64,
+            None => u64::from(self.config.network.hosts() - 1),
+        };
         let state = &mut self.hosts[usize::from(host)];
         state.arrivals.advance();
         let size_bytes = self.workload.sample(&mut state.random);
         let other = (((state.random.next_u64() >> 32) * others) >> 32) as u16;
-        let dst = other + u16::from(other >= host);
+        let dst = match destinations {
+            Some(list) => list[usize::from(other)],
+            None => other + u16::from(other >= host),
+        };
         self.schedule_arrival(host);
         self.call(host, dst, size_bytes);
         self.transmit(host);
@@ -616,9 +648,11 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
                 self.pending[slot as usize].handle = Some(handle);
                 self.started += 1;
                 self.measured_open += u64::from(measured);
+                self.observer.started(now.0, measured);
             }
             Err(_) => {
                 self.refused += 1;
+                self.observer.refused(now.0, measured);
                 self.free_slots.push(slot);
             }
         }

@@ -152,7 +152,7 @@ fn judge(lines: &[Line], mean: (f64, f64)) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::cluster::{Delivery, Observer};
+    use crate::sim::observe::{Delivery, Observer};
 
     fn curve(points: &[(f64, f64)]) -> Curve {
         let point = |(index, &(count_pct, slow)): (usize, &(f64, f64))| CurvePoint {

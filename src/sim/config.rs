@@ -388,6 +388,10 @@ pub enum SimError {
     OneWayWithLoss,
     /// One-way messages need shards that always run: packets for others get lost.
     OneWayWithStalls,
+    /// One-way messages are not answered.
+    OneWayWithResponse,
+    /// There are too few hosts.
+    Pattern(crate::load::pattern::PatternError),
     /// The transport does not take its settings.
     Transport(crate::transport::ConfigError),
 }
@@ -406,6 +410,10 @@ impl fmt::Display for SimError {
                 "exchange one-way needs host.stall_every_ns 0: nobody would ask again for what is \
                  lost; set exchange to rpc",
             ),
+            Self::OneWayWithResponse => f.write_str(
+                "exchange one-way has no responses: leave the response out, or set exchange to rpc",
+            ),
+            Self::Pattern(error) => write!(f, "pattern: {error}"),
             Self::Transport(error) => write!(f, "homa.{error}"),
         }
     }

@@ -14,6 +14,7 @@
 //! | `host` | transports behind a NIC |
 //! | `shards` | the transports of a host, and what crosses between them |
 //! | `cluster` | the loop over events, and what is offered |
+//! | `observe` | what recorders and checkers are told |
 //! | `incast` | many responses at once |
 //! | `ideal` | times on an idle network |
 //! | `levels` | cutoffs computed from a workload |
@@ -22,6 +23,7 @@
 //! | `compare` | a run beside the published curves |
 //! | `ablation` | what single settings are worth |
 //! | `record` | what is kept of a run, and how it is drawn |
+//! | `run_record` | a run as the load generator would report it |
 //! | [`fuzz`] | fault simulation: random clusters and faults, and rules that must hold |
 //!
 //! Must not know DPDK, clocks or the machine it runs on.
@@ -50,15 +52,18 @@ mod host;
 mod ideal;
 mod incast;
 mod levels;
+mod observe;
 mod packet;
 #[cfg(feature = "cli")]
 mod record;
+#[cfg(feature = "cli")]
+mod run_record;
 mod shards;
 mod sigcomm18;
 mod tally;
 
 pub use ablation::{Ablation, SWITCHES, Switch};
-pub use cluster::{Cluster, Delivery, Observer, Sample, Summary};
+pub use cluster::{Cluster, Sample, Summary, Traffic};
 pub use compare::{Comparison, Line, Slowdown, Verdict, measured};
 pub use config::{
     Buffer, Exchange, Framing, HomaConfig, HostConfig, NetworkConfig, Routing, SimConfig, SimError,
@@ -67,9 +72,12 @@ pub use config::{
 pub use fabric::PacketCounts;
 pub use incast::{Incast, IncastOutcome};
 pub use levels::{Levels, levels};
+pub use observe::{Delivery, Exchanged, Observer};
 pub use packet::{Bytes, Contents, Outgoing, Piece};
 #[cfg(feature = "cli")]
 pub use record::{IncastRecord, Record};
+#[cfg(feature = "cli")]
+pub use run_record::RunRecord;
 pub use shards::{Crossings, HostFaults};
 pub use sigcomm18::{Curve, CurvePoint, PaperLoad, Sigcomm18};
 pub use tally::{Bin, Tally};

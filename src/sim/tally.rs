@@ -1,6 +1,6 @@
 //! Slowdowns by message size.
 
-use super::cluster::{Delivery, Observer};
+use super::observe::{Delivery, Observer};
 
 /// Mantissa bits of a histogram class: slowdowns are kept to 0.1 %.
 const MANTISSA_BITS: u32 = 10;

@@ -24,7 +24,9 @@ use crate::server::counters;
 use crate::task::{
     Done, Task, best_cases, client_config, dry_run, finish_baseline, finish_find_max, run_config,
 };
-use crate::{WrongArguments, check_writable, node_config, report, style, wrong_arguments};
+use crate::{
+    WrongArguments, check_writable, complain, node_config, report, style, wrong_arguments,
+};
 
 pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
     report::check(&args.load.out)?;
@@ -200,7 +202,7 @@ pub(crate) fn load(
 }
 
 /// Names the cores of the shards by their CPUs.
-fn name_cores(side: &mut SideReport, cpus: &[usize]) {
+pub(crate) fn name_cores(side: &mut SideReport, cpus: &[usize]) {
     for (core, cpu) in side.cores.iter_mut().zip(cpus) {
         core.name = cpu.to_string();
     }
@@ -246,7 +248,7 @@ pub(crate) fn finish(
     }
     report::write(&args.out, &report)?;
     let Some(trouble) = trouble(&report.totals) else { return Ok(ExitCode::SUCCESS) };
-    eprintln!("error: {trouble}");
+    complain(&trouble);
     Ok(ExitCode::FAILURE)
 }
 

@@ -4,14 +4,29 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use homa::load::quantity::parse_duration;
+use clap_complete::Shell;
+use homa::load::command_line::LogFormat;
+use homa::load::pattern::TrafficPattern;
+use homa::load::quantity::{Rate, parse_duration, parse_size};
+use homa::load::report::check_name;
+use homa::load::response::ResponseKind;
 use homa::load::workload::Workload;
 use homa::sim::{Framing, PaperLoad};
 
+/// Exit codes, at the end of the help.
+const EXIT_CODES: &str = "Exit codes:
+  0  all went well
+  1  a run broke a rule (fuzz)
+  2  wrong arguments or files
+  3  worse than the published curves beyond tolerance (compare), or RPCs failed (incast)";
+
 /// A deterministic cluster that runs the Homa of this library.
 #[derive(Debug, Parser)]
-#[command(name = "homa-sim", version)]
+#[command(name = "homa-sim", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
+    /// How to log to standard error; RUST_LOG says what
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -19,7 +34,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Simulate one workload and print slowdowns by message size
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Run workloads in the set-up of the Homa paper and print them beside its published curves
     Compare(CompareArgs),
     /// Send many responses to one host at once, with and without incast control
@@ -32,6 +47,18 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Search for faults: random clusters, loads, settings and failures, with rules that must hold
     Fuzz(FuzzArgs),
+    /// Print the script by which a shell completes this program's arguments
+    Completions {
+        /// bash, zsh or fish
+        #[arg(value_name = "SHELL", value_parser = shell)]
+        shell: Shell,
+    },
+    /// Print the manual page of this program or of a subcommand, for man -l -
+    Man {
+        /// The subcommand
+        #[arg(value_name = "SUBCOMMAND")]
+        subcommand: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -39,12 +66,37 @@ pub(crate) struct RunArgs {
     /// w1 to w5, another name, a size, or a file of size_bytes,cdf
     #[arg(long, default_value = "w4")]
     pub(crate) workload: Workload,
+    /// Cut longer messages to this size, as homa-load does at 1MB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) cut: Option<u32>,
     /// Share of the host links that the load takes, with headers and grants as the paper counts them
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.8, group = "rate")]
     pub(crate) load: f64,
+    /// Load of each host that sends as payload of its requests, in Gbps
+    #[arg(long, value_name = "GBPS", group = "rate", value_parser = positive)]
+    pub(crate) gbps: Option<f64>,
+    /// Load of each host that sends, in requests per second
+    #[arg(long, value_name = "RATE", group = "rate", value_parser = count)]
+    pub(crate) rps: Option<f64>,
+    /// Who sends to whom: all-to-all, incast:N, outcast:N, permutation
+    #[arg(long, value_name = "PATTERN", default_value = "all-to-all")]
+    pub(crate) pattern: TrafficPattern,
+    /// Answer requests: echo, short (100 bytes), or sizes as for --workload; without it the set-up of
+    /// the paper sends one way
+    #[arg(long, value_name = "KIND")]
+    pub(crate) response: Option<ResponseKind>,
     /// Settings of the cluster as TOML; what is not in it is as without a file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Write a report as homa-load's to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write a report as homa-load's to DIR, and a page and tables of all reports that are there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// What the report is called beside others in DIR
+    #[arg(long, value_name = "NAME", default_value = "sim", requires = "report", value_parser = report_name)]
+    pub(crate) name: String,
     /// Print the settings as TOML instead of running
     #[arg(long)]
     pub(crate) print_config: bool,
@@ -242,6 +294,34 @@ impl LoadArg {
             Self::Half => PaperLoad::Half,
             Self::Eighty => PaperLoad::Eighty,
         }
+    }
+}
+
+fn size(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    u32::try_from(bytes).map_err(|_| format!("{bytes} bytes are too many"))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
+    value.ok_or_else(|| "a number above 0 is needed".to_owned())
+}
+
+fn count(text: &str) -> Result<f64, String> {
+    match text.parse::<Rate>() {
+        Ok(Rate::Rps(rps)) => Ok(rps),
+        _ => positive(text),
+    }
+}
+
+fn report_name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn shell(text: &str) -> Result<Shell, String> {
+    match text.parse() {
+        Ok(shell @ (Shell::Bash | Shell::Zsh | Shell::Fish)) => Ok(shell),
+        _ => Err(format!("'{text}' is not one of bash, zsh and fish")),
     }
 }
 

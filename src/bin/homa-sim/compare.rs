@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use homa::load::workload::Workload;
-use homa::sim::{Comparison, Curve, Line, PaperLoad, Sigcomm18, Tally, Verdict};
+use homa::sim::{Comparison, Curve, Line, PaperLoad, Sigcomm18, Tally, Traffic, Verdict};
 
 use crate::args::{CompareArgs, HeadersArg, PresetArgs};
 use crate::jobs::{Job, Outcome, record, run_all};
@@ -99,6 +99,8 @@ fn job(
         tally: Tally::new(curve.0.iter().map(|point| point.upper_bytes)),
         workload,
         config,
+        traffic: Traffic::default(),
+        reported: false,
     })
 }
 

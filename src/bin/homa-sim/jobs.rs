@@ -4,8 +4,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use homa::load::report::Report;
 use homa::load::workload::Workload;
-use homa::sim::{Cluster, Record, Sample, SimConfig, SimError, Summary, Tally, measured};
+use homa::sim::{
+    Cluster, Record, RunRecord, Sample, SimConfig, SimError, Summary, Tally, Traffic, measured,
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Samples of a run, and looks at its progress.
@@ -18,6 +21,9 @@ pub(crate) struct Job {
     pub(crate) workload: Workload,
     pub(crate) payload_bps: f64,
     pub(crate) tally: Tally,
+    pub(crate) traffic: Traffic,
+    /// Make a report as the load generator's.
+    pub(crate) reported: bool,
 }
 
 /// What came of a job.
@@ -27,13 +33,19 @@ pub(crate) struct Outcome {
     pub(crate) summary: Summary,
     /// Queues and progress at regular times of the measurement.
     pub(crate) samples: Vec<Sample>,
+    /// As the load generator's, if wanted.
+    pub(crate) report: Option<Report>,
 }
 
 impl Job {
     fn run(&self, bar: &ProgressBar) -> Result<Outcome, SimError> {
-        let tally = self.tally.clone();
+        let record = self
+            .reported
+            .then(|| RunRecord::new(&self.config, &self.workload, self.payload_bps, &self.traffic));
+        let observer = (self.tally.clone(), record);
         let mut cluster =
-            Cluster::<(), _>::new(&self.config, &self.workload, self.payload_bps, tally)?;
+            Cluster::<(), _>::new(&self.config, &self.workload, self.payload_bps, observer)?;
+        cluster.set_traffic(&self.traffic)?;
         let time = &self.config.time;
         let end_ns = time.warm_up_ns + time.measure_ns;
         let step_ns = (time.measure_ns / SAMPLES).max(1);
@@ -47,8 +59,14 @@ impl Job {
             }
             bar.set_position(now_ns.min(end_ns));
         }
-        let summary = cluster.summary();
-        Ok(Outcome { tally: cluster.into_observer(), summary, samples })
+        if self.reported {
+            // The last responses are still on their way.
+            cluster.settle(time.drain_max_ns);
+        }
+        let (summary, metrics) = (cluster.summary(), cluster.metrics());
+        let (tally, record) = cluster.into_observer();
+        let report = record.map(|record| record.report(&summary, &metrics));
+        Ok(Outcome { tally, summary, samples, report })
     }
 }
 

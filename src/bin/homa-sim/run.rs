@@ -1,10 +1,14 @@
 //! `homa-sim run`.
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use homa::load::quantity::Rate;
+use homa::load::report::{Report, check_folder, write_folder};
+use homa::load::table::Style;
 use homa::load::workload::Workload;
-use homa::sim::{Sigcomm18, SimConfig, Summary, Tally};
+use homa::sim::{Exchange, Sigcomm18, SimConfig, Summary, Tally, Traffic};
 
 use crate::args::{PresetArgs, RunArgs};
 use crate::jobs::{Job, Outcome, record, run_all};
@@ -61,19 +65,30 @@ fn edges(workload: &Workload) -> Vec<u32> {
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let config = match &args.config {
+    let mut config = match &args.config {
         None => preset(&args.preset, args.workload.name(), TIME_NS_DEFAULT)?,
         Some(path) => change(read(path)?, &args.preset.set)?,
     };
+    if args.response.is_some() && config.exchange == Exchange::OneWay {
+        config.exchange = Exchange::Rpc(0);
+    }
     if args.print_config {
         print!("{}", toml::to_string(&config)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let host_bps = config.network.host_bps as f64;
+    if let Some(folder) = &args.report {
+        check_folder(folder)?;
+    }
+    let workload = match args.cut {
+        Some(bytes) => args.workload.clone().cut_at(bytes)?,
+        None => args.workload.clone(),
+    };
     let job = Job {
-        payload_bps: args.load * args.workload.paper_wire_share() * host_bps,
-        workload: args.workload.clone(),
-        tally: Tally::new(edges(&args.workload)),
+        payload_bps: payload_bps(args, &workload, config.network.host_bps as f64),
+        tally: Tally::new(edges(&workload)),
+        traffic: Traffic { pattern: args.pattern, response: args.response.clone() },
+        reported: args.json.is_some() || args.report.is_some(),
+        workload,
         config,
     };
     let outcome = run_all(std::slice::from_ref(&job), 1)?.remove(0);
@@ -81,9 +96,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
     let name = job.workload.name().to_uppercase();
     let rows = tally.csv_rows(&name, "homa-dpdk", args.load, job.config.homa.unsched_bytes);
     let table = format!("{}\n{rows}", Tally::CSV_HEADER);
-    match &args.csv {
-        Some(path) => std::fs::write(path, table)?,
-        None => print!("{table}"),
+    match (&args.csv, &outcome.report) {
+        (Some(path), _) => std::fs::write(path, table)?,
+        (None, None) => print!("{table}"),
+        (None, Some(_)) => {}
+    }
+    if let Some(report) = &outcome.report {
+        write_report(args, report)?;
     }
     if let Some(dir) = &args.out {
         let record = record(&job, args.load, std::slice::from_ref(&outcome), tally);
@@ -92,6 +111,30 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
     }
     eprintln!("{}", describe(tally, summary));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Payload of each host that sends.
+fn payload_bps(args: &RunArgs, workload: &Workload, host_bps: f64) -> f64 {
+    let from_rate =
+        |rps: f64| Rate::Rps(rps).rps(workload.mean_bytes()) * workload.mean_bytes() * 8.0;
+    let stated = args.gbps.map(|gbps| gbps * 1e9).or_else(|| args.rps.map(from_rate));
+    stated.unwrap_or_else(|| args.load * workload.paper_wire_share() * host_bps)
+}
+
+/// Prints a report as homa-load does, and writes it wherever it was asked for.
+fn write_report(args: &RunArgs, report: &Report) -> Result<(), Box<dyn Error>> {
+    let no_color = std::env::var("NO_COLOR").ok();
+    let style = Style::new(std::io::stdout().is_terminal(), no_color.as_deref());
+    println!("{}", report.render(style));
+    if let Some(path) = &args.json {
+        std::fs::write(path, report.to_json()?)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(folder) = &args.report {
+        let page = write_folder(folder, &args.name, report)?;
+        eprintln!("{}", page.display());
+    }
+    Ok(())
 }
 
 pub(crate) fn read(path: &std::path::Path) -> Result<SimConfig, Box<dyn Error>> {

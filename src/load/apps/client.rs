@@ -107,6 +107,14 @@ pub struct ClientLink {
     next: Receiver<NextRun>,
 }
 
+impl ClientLink {
+    /// The node goes on when the clients are through, for it does other work as well.
+    pub fn keep_node(&self) {
+        // One client that never ends.
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The other end of a [`ClientLink`].
 #[derive(Debug)]
 pub struct ClientWatch {
@@ -358,7 +366,6 @@ impl App for ClientApp {
         let Some(run) = &mut self.run else { return };
         if let Some(sample) = run.generator.on_done(cx.now(), cookie, outcome) {
             run.recorder.record(&sample);
-            run.recorder.note_outstanding(run.generator.outstanding());
         }
     }
 
@@ -386,6 +393,7 @@ impl App for ClientApp {
             }
             return;
         };
+        run.recorder.note_outstanding(run.generator.outstanding());
         if run.meter.is_due(now) {
             run.note_cost(cx);
         }

@@ -6,7 +6,8 @@
 //! each window has a rank among all RPCs of the run; from windows of `n` independent RPCs, these ranks
 //! would spread by `1 / (2 √n)` around the middle. The ratio of the real spread (the variance) to that is
 //! taken of single windows and of longer stretches, and the largest counts. All intervals are as if the
-//! run had so many times fewer RPCs.
+//! run had so many times fewer RPCs. Of a size class with a share of the RPCs, fewer lie close together: its
+//! part of the excess is that share, as in samples of clusters (the design effect of Kish).
 //!
 //! What changes from run to run and not within one (where memory lies, how a virtual machine is placed)
 //! is not in these intervals: compare two runs of the same thing to see it.
@@ -47,7 +48,7 @@ pub enum Verdict {
     Better,
     /// Worse than noise explains.
     Worse,
-    /// Too few RPCs to say.
+    /// Too few RPCs, or too few that are independent of each other, to say.
     Unknown,
 }
 
@@ -62,10 +63,18 @@ pub struct Difference {
     pub values: (f64, f64),
     /// Second by first.
     pub ratio: f64,
-    /// The ratio may be off by this factor.
+    /// The ratio may be off by this factor; infinite if that cannot be said.
     pub noise: f64,
     /// What that means.
     pub verdict: Verdict,
+}
+
+impl Difference {
+    fn unknown(of: &str, value: &'static str, values: (f64, f64)) -> Self {
+        let ratio = if values.0 > 0.0 { values.1 / values.0 } else { 0.0 };
+        let (of, verdict) = (of.to_owned(), Verdict::Unknown);
+        Self { of, value, values, ratio, noise: f64::INFINITY, verdict }
+    }
 }
 
 /// Two reports compared.
@@ -101,6 +110,11 @@ impl Comparison {
             for (ours, theirs) in a.by_size.iter().zip(&b.by_size) {
                 let of = range(ours);
                 let pair = (Distribution::of_class(ours), Distribution::of_class(theirs));
+                let of_class = |weight: f64, class: &SizeReport, all: &Report| {
+                    let share = class.latency.count as f64 / all.latency.count.max(1) as f64;
+                    1.0 + (weight - 1.0) * share
+                };
+                let weights = (of_class(weights.0, ours, a), of_class(weights.1, theirs, b));
                 differences.extend(times(&of, &pair, weights, options));
             }
         }
@@ -160,20 +174,24 @@ impl Comparison {
                 "RPC/s" => show_scaled(value).trim().to_owned(),
                 _ => show_ns(value),
             };
-            let is_known = found.verdict != Verdict::Unknown;
-            let known = |text: String| if is_known { text } else { "-".to_owned() };
+            let is_there = found.values.0 > 0.0 && found.values.1 > 0.0;
+            let known = |text: String| if is_there { text } else { "-".to_owned() };
+            let noise = match found.noise.is_finite() {
+                true => format!("{:.1}%", (found.noise - 1.0) * 100.0),
+                false => "-".to_owned(),
+            };
             table.row(vec![
                 if last == found.of { String::new() } else { found.of.clone() },
                 found.value.to_owned(),
                 known(show(found.values.0)),
                 known(show(found.values.1)),
                 known(format!("{:.3}", found.ratio)),
-                known(format!("{:.1}%", (found.noise - 1.0) * 100.0)),
+                noise,
                 match found.verdict {
                     Verdict::Same => String::new(),
                     Verdict::Better => "better".to_owned(),
                     Verdict::Worse => "WORSE".to_owned(),
-                    Verdict::Unknown => "too few RPCs".to_owned(),
+                    Verdict::Unknown => "cannot tell".to_owned(),
                 },
             ]);
             last = &found.of;
@@ -197,7 +215,8 @@ impl Comparison {
         }
         text + &match self.verdict() {
             Verdict::Worse => {
-                format!("{second} is worse than {first} in {} values.\n", worse.len())
+                let plural = if worse.len() == 1 { "" } else { "s" };
+                format!("{second} is worse than {first} in {} value{plural}.\n", worse.len())
             }
             Verdict::Better => format!("{second} is better than {first}, and worse in nothing.\n"),
             Verdict::Same => format!("No difference between {first} and {second} beyond noise.\n"),
@@ -245,28 +264,29 @@ fn times(
     options: CompareOptions,
 ) -> Vec<Difference> {
     let one = |(q, value): (f64, &'static str)| {
-        let (a, b) = (estimate(&pair.0, q, weights.0), estimate(&pair.1, q, weights.1));
-        let (Some(a), Some(b)) = (a, b) else {
-            let of = of.to_owned();
-            let verdict = Verdict::Unknown;
-            return Difference { of, value, values: (0.0, 0.0), ratio: 1.0, noise: 1.0, verdict };
-        };
-        let noise = a.1.hypot(b.1) * DEVIATIONS;
-        judged(of, value, (a.0, b.0), noise, options, true)
+        let at = |times: &Distribution| times.quantile(q).map_or(0.0, |ns| ns.max(1) as f64);
+        let values = (at(&pair.0), at(&pair.1));
+        match (deviation(&pair.0, q, weights.0), deviation(&pair.1, q, weights.1)) {
+            (Some(ours), Some(theirs)) => {
+                judged(of, value, values, ours.hypot(theirs) * DEVIATIONS, options, true)
+            }
+            _ => Difference::unknown(of, value, values),
+        }
     };
     QUANTILES.into_iter().map(one).collect()
 }
 
-/// A percentile, and the standard deviation of its logarithm if `dependence` RPCs are worth one.
-fn estimate(times: &Distribution, q: f64, dependence: f64) -> Option<(f64, f64)> {
+/// The standard deviation of the logarithm of a percentile if `dependence` RPCs are worth one; `None` with
+/// too few.
+fn deviation(times: &Distribution, q: f64, dependence: f64) -> Option<f64> {
     let independent = times.count() as f64 / dependence.max(1.0);
     if independent * (1.0 - q).min(q) < BEYOND_MIN {
         return None;
     }
     let deviation = (q * (1.0 - q) / independent).sqrt();
     let at = |q: f64| times.quantile(q.clamp(0.0, 1.0)).map(|ns| ns.max(1) as f64);
-    let (low, middle, high) = (at(q - deviation)?, at(q)?, at(q + deviation)?);
-    Some((middle, (high / low).ln() / 2.0))
+    let (low, high) = (at(q - deviation)?, at(q + deviation)?);
+    Some((high / low).ln() / 2.0)
 }
 
 /// Completed RPCs per second; the windows show how much they waver.
@@ -281,14 +301,7 @@ fn rate(a: &Report, b: &Report, options: CompareOptions) -> Difference {
         (Some(ours), Some(theirs)) if values.0 > 0.0 && values.1 > 0.0 => {
             judged("all sizes", "RPC/s", values, ours.hypot(theirs) * DEVIATIONS, options, false)
         }
-        _ => Difference {
-            of: "all sizes".into(),
-            value: "RPC/s",
-            values,
-            ratio: 1.0,
-            noise: 1.0,
-            verdict: Verdict::Unknown,
-        },
+        _ => Difference::unknown("all sizes", "RPC/s", values),
     }
 }
 
@@ -310,23 +323,21 @@ fn judged(
     Difference { of: of.to_owned(), value, values, ratio, noise: noise.exp(), verdict }
 }
 
-/// The relative standard deviation of the mean of a series whose neighbours may be alike: the largest
-/// that single values and ever longer stretches of them suggest.
+/// The relative standard deviation of the mean of a series whose neighbours may be alike, or make up for
+/// each other: that of the means of long stretches.
 fn deviation_of_mean(values: &[f64]) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
     if values.len() < STRETCHES_MIN || mean <= 0.0 {
         return None;
     }
-    let of_stretches = stretches(values.len()).map(|length| {
-        let means: Vec<f64> = values
-            .chunks_exact(length)
-            .map(|chunk| chunk.iter().sum::<f64>() / length as f64)
-            .collect();
-        let squares = means.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
-        let count = means.len() as f64;
-        (squares / (count - 1.0) / count).sqrt()
-    });
-    Some(of_stretches.fold(0.0, f64::max) / mean)
+    let length = stretches(values.len()).last().unwrap_or(1);
+    let means: Vec<f64> = values
+        .chunks_exact(length)
+        .map(|chunk| chunk.iter().sum::<f64>() / length as f64)
+        .collect();
+    let squares = means.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    let count = means.len() as f64;
+    Some((squares / (count - 1.0) / count).sqrt() / mean)
 }
 
 /// How many RPCs of a run are worth one that is independent of the others, at least 1; `None` with too few
@@ -463,7 +474,7 @@ mod tests {
         assert_eq!(p999.verdict, Verdict::Unknown);
         assert!(compared.remarks.iter().any(|text| text.starts_with("different loads")));
         assert!(compared.remarks.iter().any(|text| text.contains("too few windows")));
-        assert!(compared.render(Style::PLAIN).contains("too few RPCs"));
+        assert!(compared.render(Style::PLAIN).contains("cannot tell"));
     }
 
     #[test]
