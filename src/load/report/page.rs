@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NamedReport, Percentiles, Report, SideReport, TotalsReport};
+use super::{NamedReport, Percentiles, Report, SideReport, TotalsReport, hosts};
 use crate::load::quantity::{show_bytes, show_count, show_ns, show_scaled};
 use crate::report::{Bar, Bars, Page, Section, Table, Tile, Tone};
 
@@ -24,6 +24,7 @@ pub fn page(title: &str, runs: &[NamedReport]) -> Page {
     for group in groups {
         page.sections.extend(group.sections());
     }
+    page.sections.extend(hosts(runs));
     page.sections.extend(cores(runs));
     page.sections.push(trouble(runs));
     page.sections.extend(configuration(runs));
@@ -178,6 +179,26 @@ fn short_workload(report: &Report) -> String {
 
 fn short_load(load: &str) -> String {
     load.split(", at most").next().unwrap_or(load).to_owned()
+}
+
+/// The hosts of each run on several.
+fn hosts(runs: &[NamedReport]) -> impl Iterator<Item = Section> {
+    runs.iter().filter(|run| !run.report.hosts.is_empty()).map(|run| {
+        let hosts = &run.report.hosts;
+        let heading = match runs {
+            [_] => "Hosts".to_owned(),
+            _ => format!("Hosts: {}", run.name),
+        };
+        Section {
+            heading,
+            text: hosts::missing(hosts).chain(hosts::remarks(hosts)).collect(),
+            table: Some(Table {
+                head: hosts::HEAD.map(String::from).to_vec(),
+                rows: hosts::rows(hosts).collect(),
+            }),
+            ..Section::default()
+        }
+    })
 }
 
 /// How busy the cores were, and what else the sides say, of the runs that measured it.
@@ -401,6 +422,7 @@ fn settings(report: &Report) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use crate::load::report::CoreReport;
+    use crate::load::report::hosts::HostReport;
     use crate::load::report::tests::report;
 
     fn named(name: &str) -> NamedReport {
@@ -426,6 +448,19 @@ mod tests {
         }
         assert!(!html.contains("Load of the cores"), "not measured, not shown");
         assert!(!html.contains("NaN") && !html.contains("<script"));
+    }
+
+    #[test]
+    fn hosts_have_a_table_of_their_own() {
+        let mut run = named("cluster");
+        assert!(!page("", &[run.clone()]).html().contains("Hosts"));
+        let host = |name: &str| HostReport { name: name.to_owned(), ..HostReport::default() };
+        let lost = HostReport { missing: Some("connection closed".to_owned()), ..host("n2") };
+        run.report.hosts = vec![host("n1"), lost];
+        let html = page("", &[run]).html();
+        for part in ["Hosts", "n1", "n2 is missing: connection closed"] {
+            assert!(html.contains(part), "{part}");
+        }
     }
 
     #[test]
