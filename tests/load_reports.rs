@@ -33,6 +33,9 @@ fn runs_into_one_folder_share_a_page() {
         ended.expect_code(0);
         assert!(ended.stderr.contains("report.html"), "{}", ended.stderr);
     }
+    let short = format!("local --no-huge --idle sleep --workload w2 --count 200 {TIMEOUT_OPTION}");
+    homa(&format!("{short} --report {}", scratch.path("unnamed"))).expect_code(0);
+    assert!(Path::new(&scratch.path("unnamed/homa.json")).exists(), "named by its transport");
     let folder = Path::new(&folder);
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
     let report = Report::from_json(&read("second.json")).expect("a report");
@@ -69,6 +72,12 @@ fn a_slower_run_ends_a_comparison_with_1() {
     ended.expect_code(1);
     assert!(ended.stdout.contains("slow is worse than old"), "{}", ended.stdout);
     homa(&format!("compare {slow} {old}")).expect_code(0);
+    // The same name in another folder.
+    std::fs::create_dir(scratch.path("other")).expect("a folder");
+    std::fs::copy(&slow, scratch.path("other/old.json")).expect("a copy");
+    let ended = homa(&format!("compare {old} {}", scratch.path("other/old.json")));
+    ended.expect_code(1);
+    assert!(ended.stdout.contains("other/old.json is worse than"), "{}", ended.stdout);
 }
 
 #[test]

@@ -37,6 +37,7 @@ const SEED_STEP: u64 = 1_000_003;
 /// Exit codes: 0 when the run went on to its end and the coordinator has the result, else 1.
 pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
     let config = node_config(&args.node)?;
+    let observers = Observers::new(&args.node.machine)?;
     let name = args.name.clone().unwrap_or_else(host_name);
     let address = args.node.addresses[0].ip;
     let stop = Arc::default();
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
         assignment.hosts.len(),
         assignment.flags.join(" ")
     );
-    let outcome = take_part(args, &config, &link, &assignment, &stop);
+    let outcome = take_part(args, &config, observers, &link, &assignment, &stop);
     let message = match outcome {
         Ok((result, None)) => FromAgent::Result(Box::new(result)),
         Ok((result, Some(error))) => {
@@ -75,6 +76,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
 fn take_part(
     args: &AgentArgs,
     config: &NodeConfig,
+    observers: Observers,
     link: &AgentLink,
     assignment: &Assignment,
     stop: &Arc<AtomicBool>,
@@ -105,7 +107,6 @@ fn take_part(
         ..ServerConfig::new(args.port)
     };
     let host = HostConfig { server, client };
-    let observers = Observers::new(&args.node.machine)?;
     let mut node = Node::start(config)?;
     stop_on_signals(&node.stop_flag())?;
     if stop.load(Ordering::Relaxed) {

@@ -305,10 +305,9 @@ pub(crate) struct OutArgs {
     /// terminal, and nothing elsewhere
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) live: Option<LiveArg>,
-    /// What the report is called beside others in DIR
-    #[arg(long, value_name = "NAME", default_value = "homa", requires = "report",
-          value_parser = report_name)]
-    pub(crate) name: String,
+    /// What the report is called beside others in DIR; by default the name of the transport, homa
+    #[arg(long, value_name = "NAME", requires = "report", value_parser = report_name)]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -112,16 +112,27 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Columns of the table of hosts.
-pub(super) const HEAD: [&str; 9] =
-    ["host", "sent", "trouble", "RPC/s", "bps", "p50", "p99", "lag", "served"];
-
-/// The table of hosts, one row each.
-pub(super) fn rows(hosts: &[HostReport]) -> impl Iterator<Item = Vec<String>> {
-    hosts.iter().map(|host| {
+/// The table of hosts; empty without hosts.
+pub(super) fn text(hosts: &[HostReport], style: Style) -> String {
+    if hosts.is_empty() {
+        return String::new();
+    }
+    let right = Align::Right;
+    let mut table = Table::new(&[
+        ("host", Align::Left),
+        ("sent", right),
+        ("trouble", right),
+        ("RPC/s", right),
+        ("bps", right),
+        ("p50", right),
+        ("p99", right),
+        ("lag", right),
+        ("served", right),
+    ]);
+    for host in hosts {
         let is_sender = host.sent.is_some();
         let cell = |text: String| if is_sender { text } else { "-".to_owned() };
-        vec![
+        table.row(vec![
             host.name.clone(),
             cell(show_count(host.sent.unwrap_or(0))),
             cell(show_count(host.trouble)),
@@ -131,44 +142,16 @@ pub(super) fn rows(hosts: &[HostReport]) -> impl Iterator<Item = Vec<String>> {
             cell(show_ns(host.latency.p99_ns as f64)),
             cell(show_ns(host.lag_ns_max as f64)),
             host.served.map_or_else(|| "-".to_owned(), |served| show_count(served.requests)),
-        ]
-    })
-}
-
-/// Which hosts are missing, and why.
-pub(super) fn missing(hosts: &[HostReport]) -> impl Iterator<Item = String> {
-    hosts.iter().filter_map(|host| {
-        let reason = host.missing.as_ref()?;
-        Some(format!("{} is missing: {reason}", host.name))
-    })
-}
-
-/// What sets hosts apart.
-pub(super) fn remarks(hosts: &[HostReport]) -> impl Iterator<Item = String> {
-    let of = |host: &HostReport| {
-        let name = host.name.clone();
-        host.outlier.clone().into_iter().map(move |remark| format!("{name} stands out: {remark}"))
-    };
-    hosts.iter().flat_map(of)
-}
-
-/// The table of hosts as text; empty without hosts.
-pub(super) fn text(hosts: &[HostReport], style: Style) -> String {
-    if hosts.is_empty() {
-        return String::new();
-    }
-    let align =
-        |name: &'static str| (name, if name == "host" { Align::Left } else { Align::Right });
-    let mut table = Table::new(&HEAD.map(align));
-    for row in rows(hosts) {
-        table.row(row);
+        ]);
     }
     let mut text = format!("\n{}\n{}", style.title("hosts"), table.render(style));
-    for line in missing(hosts) {
-        text += &format!("  {}\n", style.bad(&line));
-    }
-    for line in remarks(hosts) {
-        text += &format!("  {line}\n");
+    for host in hosts {
+        if let Some(reason) = &host.missing {
+            text += &format!("  {}\n", style.bad(&format!("{} is missing: {reason}", host.name)));
+        }
+        for remark in &host.outlier {
+            text += &format!("  {} stands out: {remark}\n", host.name);
+        }
     }
     text
 }

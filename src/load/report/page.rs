@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NamedReport, Percentiles, Report, SideReport, TotalsReport, hosts};
+use super::hosts::HostReport;
+use super::{NamedReport, Percentiles, Report, SideReport, TotalsReport};
 use crate::load::quantity::{show_bytes, show_count, show_ns, show_scaled};
 use crate::report::{Bar, Bars, Page, Section, Table, Tile, Tone};
 
@@ -24,7 +25,7 @@ pub fn page(title: &str, runs: &[NamedReport]) -> Page {
     for group in groups {
         page.sections.extend(group.sections());
     }
-    page.sections.extend(hosts(runs));
+    page.sections.extend(runs.iter().enumerate().filter_map(|(style, run)| hosts(run, style)));
     page.sections.extend(cores(runs));
     page.sections.push(trouble(runs));
     page.sections.extend(configuration(runs));
@@ -181,26 +182,6 @@ fn short_load(load: &str) -> String {
     load.split(", at most").next().unwrap_or(load).to_owned()
 }
 
-/// The hosts of each run on several.
-fn hosts(runs: &[NamedReport]) -> impl Iterator<Item = Section> {
-    runs.iter().filter(|run| !run.report.hosts.is_empty()).map(|run| {
-        let hosts = &run.report.hosts;
-        let heading = match runs {
-            [_] => "Hosts".to_owned(),
-            _ => format!("Hosts: {}", run.name),
-        };
-        Section {
-            heading,
-            text: hosts::missing(hosts).chain(hosts::remarks(hosts)).collect(),
-            table: Some(Table {
-                head: hosts::HEAD.map(String::from).to_vec(),
-                rows: hosts::rows(hosts).collect(),
-            }),
-            ..Section::default()
-        }
-    })
-}
-
 /// How busy the cores were, and what else the sides say, of the runs that measured it.
 fn cores(runs: &[NamedReport]) -> Option<Section> {
     let (mut bars, mut rows) = (Vec::new(), Vec::new());
@@ -256,6 +237,82 @@ fn side_row(run: &str, side: &SideReport) -> Vec<String> {
         side.priorities_used().to_string(),
         show_count(side.retained_packets_peak),
     ]
+}
+
+/// Hosts of a run on several, where the runs have some.
+fn hosts(NamedReport { name, report }: &NamedReport, style: usize) -> Option<Section> {
+    if report.hosts.is_empty() {
+        return None;
+    }
+    let senders = || report.hosts.iter().filter(|host| host.sent.is_some());
+    let bars =
+        |title: &str, note: &str, value: fn(&HostReport) -> f64, label: fn(f64) -> String| Bars {
+            title: title.to_owned(),
+            note: note.to_owned(),
+            full: senders().map(value).fold(0.0, f64::max),
+            bars: senders()
+                .map(|host| Bar {
+                    name: host.name.clone(),
+                    value: value(host),
+                    label: label(value(host)),
+                    style,
+                })
+                .collect(),
+        };
+    let rate = |value: f64| format!("{}RPC/s", show_scaled(value));
+    let remarks = report.hosts.iter().flat_map(|host| {
+        let missing = host.missing.iter().map(|why| format!("{} is missing: {why}.", host.name));
+        let outlier = host.outlier.iter().map(|what| format!("{} stands out: {what}.", host.name));
+        missing.chain(outlier)
+    });
+    Some(Section {
+        heading: format!("{name}: hosts"),
+        text: remarks.collect(),
+        bars: vec![
+            bars("Rate by host", "RPCs completed per second", |host| host.rps, rate),
+            bars(
+                "RPC time by host, 99th percentile",
+                "from when an RPC was due",
+                |host| host.latency.p99_ns as f64,
+                show_ns,
+            ),
+        ],
+        table: Some(host_table(&report.hosts)),
+        ..Section::default()
+    })
+}
+
+fn host_table(hosts: &[HostReport]) -> Table {
+    let head = [
+        "host",
+        "address",
+        "sent",
+        "completed",
+        "trouble",
+        "RPC/s",
+        "payload",
+        "p50",
+        "p99",
+        "latest send",
+        "served",
+    ];
+    let row = |host: &HostReport| {
+        let sent = |text: String| if host.sent.is_some() { text } else { "–".to_owned() };
+        vec![
+            host.name.clone(),
+            host.address.clone(),
+            sent(show_count(host.sent.unwrap_or(0))),
+            sent(show_count(host.completed)),
+            sent(show_count(host.trouble)),
+            sent(show_scaled(host.rps).trim().to_owned()),
+            sent(format!("{}bps", show_scaled(host.bps))),
+            shown_time(&host.latency, host.latency.p50_ns),
+            shown_time(&host.latency, host.latency.p99_ns),
+            sent(format!("{} late", show_ns(host.lag_ns_max as f64))),
+            host.served.map_or_else(|| "–".to_owned(), |served| show_count(served.requests)),
+        ]
+    };
+    Table { head: head.map(String::from).to_vec(), rows: hosts.iter().map(row).collect() }
 }
 
 /// Everything that should be zero, also when it is.
@@ -422,7 +479,6 @@ fn settings(report: &Report) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use crate::load::report::CoreReport;
-    use crate::load::report::hosts::HostReport;
     use crate::load::report::tests::report;
 
     fn named(name: &str) -> NamedReport {
@@ -448,19 +504,6 @@ mod tests {
         }
         assert!(!html.contains("Load of the cores"), "not measured, not shown");
         assert!(!html.contains("NaN") && !html.contains("<script"));
-    }
-
-    #[test]
-    fn hosts_have_a_table_of_their_own() {
-        let mut run = named("cluster");
-        assert!(!page("", &[run.clone()]).html().contains("Hosts"));
-        let host = |name: &str| HostReport { name: name.to_owned(), ..HostReport::default() };
-        let lost = HostReport { missing: Some("connection closed".to_owned()), ..host("n2") };
-        run.report.hosts = vec![host("n1"), lost];
-        let html = page("", &[run]).html();
-        for part in ["Hosts", "n1", "n2 is missing: connection closed"] {
-            assert!(html.contains(part), "{part}");
-        }
     }
 
     #[test]
@@ -496,6 +539,22 @@ mod tests {
         let rows: Vec<&str> =
             differing.facts.as_ref().unwrap().rows.iter().map(|row| row[0].as_str()).collect();
         assert_eq!(rows, ["port", "workload"]);
+    }
+
+    #[test]
+    fn hosts_have_their_part_and_missing_ones_are_named() {
+        let mut run = named("all");
+        run.report.hosts = vec![
+            HostReport::new("one", 0, "10.0.0.1".into(), Some(&report())),
+            HostReport {
+                missing: Some("it was silent".into()),
+                ..HostReport::new("two", 1, String::new(), None)
+            },
+        ];
+        let html = page("Hosts", &[run]).html();
+        for part in ["all: hosts", "two is missing: it was silent.", "Rate by host", "10.0.0.1"] {
+            assert!(html.contains(part), "{part}");
+        }
     }
 
     #[test]
