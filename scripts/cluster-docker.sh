@@ -144,6 +144,8 @@ main() {
     [[ $IMAGE_ONLY == yes ]] || HOMA_IMAGE=homa-load:cluster
     build_image
     [[ $IMAGE_ONLY == no ]] || return 0
+    # What a run that was cut off has left behind.
+    compose down --timeout 5 >/dev/null 2>&1 || true
     if [[ $(nproc) -gt 1 ]]; then export HOMA_ODD_CORE=1; fi
     run_load --pattern all-to-all --workload w3 --outstanding 8
     run_load --pattern incast:3 --workload w3 --outstanding 8

@@ -438,7 +438,8 @@ impl Report {
     ) -> Self {
         let sizes = &recorder.config().classes;
         let definitions = recorder.config().best_cases().count();
-        let by_size = recorder.classes().iter().enumerate().map(|(index, class)| {
+        let classes = recorder.classes();
+        let by_size = classes.iter().enumerate().map(|(index, class)| {
             let (min_bytes, max_bytes) = sizes.range(index);
             SizeReport {
                 min_bytes,
@@ -457,8 +458,8 @@ impl Report {
             totals: TotalsReport::from(totals),
             rates: RatesReport::from(totals),
             latency: Percentiles::from(&recorder.latency()),
-            service: Percentiles::from(recorder.service()),
-            lag: Percentiles::from(recorder.lag()),
+            service: Percentiles::from(&recorder.service()),
+            lag: Percentiles::from(&recorder.lag()),
             slowdown_definition: recorder.config().best_case.to_string(),
             slowdown_definitions: recorder
                 .config()
@@ -470,8 +471,8 @@ impl Report {
                 .collect(),
             by_size: by_size.collect(),
             windows: WindowsReport::new(recorder.config().window.0.max(1), recorder.windows()),
-            service_histogram: buckets(recorder.service()),
-            lag_histogram: buckets(recorder.lag()),
+            service_histogram: buckets(&recorder.service()),
+            lag_histogram: buckets(&recorder.lag()),
             sides: Vec::new(),
             counters,
             hosts: Vec::new(),

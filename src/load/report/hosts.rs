@@ -91,7 +91,7 @@ pub fn mark_outliers(hosts: &mut [HostReport]) {
     let rps = median(senders().map(|host| host.rps).collect());
     for host in hosts.iter_mut().filter(|host| host.sent.is_some() && host.missing.is_none()) {
         let slow = host.latency.p99_ns as f64 / p99_ns;
-        if slow > SLOW {
+        if slow.is_finite() && slow > SLOW {
             host.outlier.push(format!("p99 {slow:.1} x the median"));
         }
         let ahead = host.rps / rps;
