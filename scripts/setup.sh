@@ -12,7 +12,8 @@ Installs the Debian or Ubuntu packages that building and running homa-dpdk needs
 get Rust if it is missing. Needs root only if a package is missing.
 
   --check   install nothing, only say what is missing (exit code 1 then)
-  --tests   also what some tests use, and do without if they must: tshark
+  --tests   also what some tests use, and do without if they must: tshark, debootstrap,
+            python3-venv
 TEXT
 }
 
@@ -31,7 +32,8 @@ iputils-ping                        iputils-ping
 iputils-arping arping               iputils-arping
 netcat-openbsd netcat-traditional   netcat-openbsd
 TEXT
-    [[ $TESTS == no ]] || echo "tshark tshark"
+    [[ $TESTS == no ]] || printf '%s\n' 'tshark tshark' 'debootstrap debootstrap' \
+        'python3-venv python3-venv'
 }
 
 # Whether to see to the needs of the tests as well.

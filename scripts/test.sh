@@ -8,14 +8,14 @@ usage() {
     cat <<'TEXT'
 usage: test.sh
 
-Runs all checks in this order and stops at the first that fails: set-up, scripts, form, lints, tests,
+Runs all checks in this order and stops at the first that fails: set-up, scripts, manifests, form, lints, tests,
 tests without DPDK, models of what shards share, examples in the documentation, documentation. Needs no NIC. Without root, the
 tests that make network interfaces are left out.
 TEXT
 }
 
 # Tests that make network namespaces and interfaces.
-readonly ROOT_TESTS=(dpdk_kernel node_af_packet node_shards node_tools node_variants)
+readonly ROOT_TESTS=(dpdk_kernel node_af_packet node_cluster node_shards node_tools node_variants)
 SUMMARY=()
 
 # Runs a command and notes how long it took. Ends everything if it fails.
@@ -80,6 +80,7 @@ main() {
     read -r -a runner < <(runner)
     read -r -a targets < <(targets | paste -s -d ' ')
     step "scripts" check_scripts
+    step "manifests" scripts/manifests.sh
     step "form" run_rust cargo fmt --all --check
     step "lints" run_rust cargo clippy --locked --workspace --all-targets -- -D warnings
     step "lints without DPDK" \

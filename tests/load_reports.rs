@@ -33,6 +33,9 @@ fn runs_into_one_folder_share_a_page() {
         ended.expect_code(0);
         assert!(ended.stderr.contains("report.html"), "{}", ended.stderr);
     }
+    let short = format!("local --no-huge --idle sleep --workload w2 --count 200 {TIMEOUT_OPTION}");
+    homa(&format!("{short} --report {}", scratch.path("unnamed"))).expect_code(0);
+    assert!(Path::new(&scratch.path("unnamed/homa.json")).exists(), "named by its transport");
     let folder = Path::new(&folder);
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
     let report = Report::from_json(&read("second.json")).expect("a report");
@@ -69,6 +72,12 @@ fn a_slower_run_ends_a_comparison_with_1() {
     ended.expect_code(1);
     assert!(ended.stdout.contains("slow is worse than old"), "{}", ended.stdout);
     homa(&format!("compare {slow} {old}")).expect_code(0);
+    // The same name in another folder.
+    std::fs::create_dir(scratch.path("other")).expect("a folder");
+    std::fs::copy(&slow, scratch.path("other/old.json")).expect("a copy");
+    let ended = homa(&format!("compare {old} {}", scratch.path("other/old.json")));
+    ended.expect_code(1);
+    assert!(ended.stdout.contains("other/old.json is worse than"), "{}", ended.stdout);
 }
 
 #[test]
@@ -93,6 +102,7 @@ fn files_that_are_no_reports_end_with_2() {
         (format!("local --report {}", scratch.directory().display()), "notes.json"),
         (format!("local --report {} --name ../x", scratch.path("new")), "../x"),
         ("local --name x".to_owned(), "--report"),
+        ("local --find-max --report x".to_owned(), "--find-max"),
         ("man walk".to_owned(), "no subcommand 'walk'"),
         ("completions tcsh".to_owned(), "tcsh"),
     ] {
@@ -124,6 +134,14 @@ fn errors_can_be_json() {
     let line: serde_json::Value = serde_json::from_str(ended.stderr.trim()).expect("JSON");
     assert_eq!(line["level"], "ERROR");
     assert!(line["message"].as_str().expect("text").contains("/no/such/folder"));
+    // What was found at the end of a run, too.
+    let none = "local --no-huge --idle sleep --workload 100 --count 20 --warm-up 1ms --timeout 200ms \
+                --drop-percent 90 --log-format json";
+    let ended = homa(none);
+    ended.expect_code(1);
+    let last = ended.stderr.lines().last().expect("a line");
+    let line: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    assert!(line["message"].as_str().expect("text").contains("answered"), "{last}");
 }
 
 /// Runs `homa-sim` with the words of `command`.

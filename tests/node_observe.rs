@@ -121,6 +121,9 @@ fn addresses_that_cannot_be_had_end_it_before_it_starts() {
             format!("server --device ring --ip 10.0.0.1/24 --metrics {address}"),
             format!("client --device ring --ip 10.0.0.1/24 --server 10.0.0.2 --metrics {address}"),
             format!("local --metrics {address}"),
+            format!(
+                "agent --coordinator 127.0.0.1:1 --device ring --ip 10.0.0.1/24 --metrics {address}"
+            ),
         ] {
             let ended = run(&command, &homa_load([&command]));
             ended.expect_code(2);

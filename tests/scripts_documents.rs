@@ -15,7 +15,18 @@ const DOCUMENTS: [&str; 6] = [
     "docs/LOAD.md",
     "docs/PERFORMANCE.md",
 ];
-const SCRIPTS: [&str; 6] = ["setup.sh", "hugepages.sh", "bind.sh", "run.sh", "test.sh", "fuzz.sh"];
+const SCRIPTS: [&str; 10] = [
+    "setup.sh",
+    "hugepages.sh",
+    "bind.sh",
+    "run.sh",
+    "test.sh",
+    "fuzz.sh",
+    "cluster.sh",
+    "cluster-docker.sh",
+    "docker-base.sh",
+    "manifests.sh",
+];
 
 fn read(path: &str) -> String {
     let full = Path::new(ROOT).join(path);
@@ -158,6 +169,14 @@ fn values_out_of_range_are_refused() {
         ("run.sh", &["--seconds", "0"]),
         ("run.sh", &["--seconds", "1.5"]),
         ("run.sh", &["--seconds", "601"]),
+        ("cluster.sh", &["--hosts", "1"]),
+        ("cluster.sh", &["--hosts", "17"]),
+        ("cluster.sh", &["--seconds", "0"]),
+        ("cluster.sh", &["--binary", "/nowhere/homa-load"]),
+        ("cluster.sh", &["--"]),
+        ("cluster-docker.sh", &["--seconds", "601"]),
+        ("docker-base.sh", &["--mirror"]),
+        ("manifests.sh", &["a", "b"]),
         ("hugepages.sh", &["many"]),
         ("hugepages.sh", &["-1"]),
         ("hugepages.sh", &["1", "2"]),

@@ -1,6 +1,7 @@
 //! What every program of this package can say about its own command line, and how it logs.
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use clap::Command;
 use clap_complete::Shell;
@@ -16,8 +17,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// Begins to log, as `RUST_LOG` says; warnings and errors without it.
+/// The format of this program's log, once it has begun.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Begins to log, as `RUST_LOG` says; warnings and errors without it. Once in the life of a program.
 pub fn start_log(format: LogFormat) {
+    let format = *FORMAT.get_or_init(|| format);
     let mut builder = Builder::from_env(Env::default().default_filter_or("warn"));
     if format == LogFormat::Json {
         builder.format(|out, record| {
@@ -39,9 +44,10 @@ fn json_line(time: &str, level: &str, target: &str, message: &str) -> String {
         .to_string()
 }
 
-/// An error that ends the program, on standard error: `error: ` and the text, or as an object of JSON.
-pub fn show_error(format: LogFormat, program: &str, error: &str) {
-    match format {
+/// An error that ends the program, on standard error: `error: ` and the text, or as an object of JSON if
+/// the log is.
+pub fn show_error(program: &str, error: &str) {
+    match FORMAT.get().copied().unwrap_or_default() {
         LogFormat::Text => eprintln!("error: {error}"),
         LogFormat::Json => {
             let time = std::time::SystemTime::now();

@@ -8,6 +8,7 @@
 //! - `recorder`, `report`, `live`, `dashboard`: latency as it is recorded and shown (feature `cli`).
 //! - `metrics`: counters for Prometheus; `command_line`: completions, manual pages, logs (feature `cli`).
 //! - `kernel`: the same load over the kernel's TCP and UDP (features `cli` and `dpdk`).
+//! - `cluster`: one load on many hosts (feature `cli`).
 //! - `ping`, `cp_node`: output and messages as of those programs (feature `cli`).
 //! - `windows`, `bench`: figures of a shared machine as ratios to a raw baseline (feature `cli`).
 //! - [`pattern`]: who sends to whom; [`search`]: the highest load that is carried.
@@ -57,6 +58,8 @@ pub mod baseline;
 #[cfg(feature = "cli")]
 pub mod bench;
 pub mod classes;
+#[cfg(feature = "cli")]
+pub mod cluster;
 #[cfg(feature = "cli")]
 pub mod command_line;
 #[cfg(feature = "cli")]

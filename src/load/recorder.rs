@@ -12,6 +12,10 @@ use super::generator::Sample;
 use super::slowdown::BestCase;
 use crate::time::Nanos;
 
+use counts::Counts;
+
+mod counts;
+
 /// Longer times are recorded as this.
 pub const LATENCY_MAX: Nanos = Nanos::from_secs(60);
 
@@ -117,19 +121,44 @@ impl Interval {
         self.response_bytes = 0;
         self.latency.reset();
     }
-
-    #[inline]
-    fn record(&mut self, sample: &Sample, latency_ns: u64) {
-        self.completed += 1;
-        self.request_bytes += u64::from(sample.request_bytes);
-        self.response_bytes += u64::from(sample.response_bytes);
-        self.latency.saturating_record(latency_ns);
-    }
 }
 
 impl Default for Interval {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What becomes an [`Interval`].
+#[derive(Clone, Debug)]
+struct Recent {
+    request_bytes: u64,
+    response_bytes: u64,
+    latency: Counts<8>,
+}
+
+impl Recent {
+    #[inline]
+    fn record(&mut self, sample: &Sample, latency_ns: u64) {
+        self.request_bytes += u64::from(sample.request_bytes);
+        self.response_bytes += u64::from(sample.response_bytes);
+        self.latency.record(latency_ns);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
+        self.latency.add(&other.latency);
+    }
+
+    /// Moves all into `into`.
+    fn take(&mut self, into: &mut Interval) {
+        into.reset();
+        into.completed = self.latency.len();
+        into.request_bytes = core::mem::take(&mut self.request_bytes);
+        into.response_bytes = core::mem::take(&mut self.response_bytes);
+        self.latency.record_in(&mut into.latency);
+        self.latency.reset();
     }
 }
 
@@ -180,7 +209,7 @@ struct Windows {
     ends: Nanos,
     windows: Vec<Window>,
     windows_max: usize,
-    current: Histogram<u32>,
+    current: Counts<8>,
     /// Payload of the current window's requests and responses.
     bytes: (u64, u64),
     outstanding: u32,
@@ -195,7 +224,7 @@ impl Windows {
             ends: config.measured_from + length,
             windows: Vec::with_capacity(config.windows_max),
             windows_max: config.windows_max,
-            current: histogram(1_000_000_000, 2),
+            current: Counts::new(1_000_000_000),
             bytes: (0, 0),
             outstanding: 0,
         }
@@ -206,7 +235,7 @@ impl Windows {
         self.advance(sample.done);
         // Before the first window, and after the last, there is nowhere to put it.
         if sample.done >= self.from && self.windows.len() < self.windows_max {
-            self.current.saturating_record(latency_ns);
+            self.current.record(latency_ns);
             self.bytes.0 += u64::from(sample.request_bytes);
             self.bytes.1 += u64::from(sample.response_bytes);
         }
@@ -221,10 +250,10 @@ impl Windows {
 
     fn close(&mut self) {
         let completed = self.current.len();
-        let [median_ns, p99_ns] = [0.5, 0.99].map(|q| match completed {
-            0 => 0,
-            _ => self.current.median_equivalent(self.current.value_at_quantile(q)),
-        });
+        let [median_ns, p99_ns] = match completed {
+            0 => [0; 2],
+            _ => [0.5, 0.99].map(|q| self.current.quantile(q)),
+        };
         let (request_bytes, response_bytes) = core::mem::take(&mut self.bytes);
         let outstanding = self.outstanding;
         self.windows.push(Window {
@@ -266,6 +295,12 @@ pub type SlowdownHistogram = Histogram<u64>;
 /// An empty histogram of slowdowns.
 pub(super) fn slowdown_histogram() -> SlowdownHistogram {
     histogram(SLOWDOWN_MAX, 2)
+}
+
+fn latencies_of(counts: &Counts<11>) -> LatencyHistogram {
+    let mut latencies = latency_histogram();
+    counts.record_in(&mut latencies);
+    latencies
 }
 
 /// An empty histogram of latencies.
@@ -327,30 +362,84 @@ impl fmt::Display for MergeError {
 
 impl std::error::Error for MergeError {}
 
+/// Counts of one size class, as [`ClassRecord`] gives them.
+#[derive(Clone, Debug)]
+struct ClassCounts {
+    latency: Counts<11>,
+    slowdowns: Box<[Option<Counts<8>>]>,
+}
+
+/// What turns the time of an RPC into slowdowns, for the lengths that were seen last: finding the best
+/// cases takes longer than recording.
+#[derive(Clone, Debug)]
+struct Factors {
+    /// Lengths of request and response, by a few bits of them.
+    lengths: Box<[(u32, u32)]>,
+    /// Thousandths per ns, one for each definition; those of `lengths[i]` are at `i * definitions`.
+    factors: Box<[f64]>,
+    definitions: usize,
+}
+
+impl Factors {
+    /// Lengths kept; a power of two.
+    const PLACES: usize = 256;
+
+    fn new(definitions: usize) -> Self {
+        Self {
+            // No message has no bytes.
+            lengths: vec![(0, 0); Self::PLACES].into(),
+            factors: vec![0.0; Self::PLACES * definitions].into(),
+            definitions,
+        }
+    }
+
+    #[inline]
+    fn of(&mut self, config: &RecorderConfig, request_bytes: u32, response_bytes: u32) -> &[f64] {
+        let lengths = (request_bytes, response_bytes);
+        let place = (request_bytes.wrapping_add(response_bytes >> 1)) as usize % Self::PLACES;
+        let range = place * self.definitions..(place + 1) * self.definitions;
+        if self.lengths[place] != lengths {
+            self.lengths[place] = lengths;
+            for (factor, best) in self.factors[range.clone()].iter_mut().zip(config.best_cases()) {
+                // Of a best case that is not known yet, the factor is not used.
+                let best_ns = best.best_ns(request_bytes, response_bytes).unwrap_or(f64::INFINITY);
+                *factor = SLOWDOWN_UNIT / best_ns;
+            }
+        }
+        &self.factors[range]
+    }
+}
+
 /// Records completed RPCs.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     config: RecorderConfig,
-    classes: Vec<ClassRecord>,
-    service: LatencyHistogram,
-    lag: LatencyHistogram,
+    classes: Vec<ClassCounts>,
+    service: Counts<11>,
+    lag: Counts<11>,
     windows: Windows,
-    interval: Interval,
+    recent: Recent,
+    factors: Factors,
 }
 
 impl Recorder {
     /// An empty recorder. Takes about 0.3 MB for each size class.
     pub fn new(config: RecorderConfig) -> Self {
-        let slowdowns = config
-            .best_cases()
-            .map(|best_case| best_case.best_ns(1, 1).map(|_| slowdown_histogram()));
-        let class = ClassRecord { latency: latency_histogram(), slowdowns: slowdowns.collect() };
+        let slowdowns = config.best_cases().map(|best_case| {
+            let known = best_case.best_ns(1, 1).is_some();
+            known.then(|| Counts::new(SLOWDOWN_MAX))
+        });
+        let latencies = || Counts::new(LATENCY_MAX.0);
+        let class = ClassCounts { latency: latencies(), slowdowns: slowdowns.collect() };
+        let recent =
+            Recent { request_bytes: 0, response_bytes: 0, latency: Counts::new(LATENCY_MAX.0) };
         Self {
+            factors: Factors::new(class.slowdowns.len()),
             classes: vec![class; config.classes.len()],
-            service: latency_histogram(),
-            lag: latency_histogram(),
+            service: latencies(),
+            lag: latencies(),
             windows: Windows::new(&config),
-            interval: Interval::new(),
+            recent,
             config,
         }
     }
@@ -360,20 +449,19 @@ impl Recorder {
     #[inline]
     pub fn record(&mut self, sample: &Sample) {
         let latency_ns = sample.done.since(sample.planned).0;
-        self.interval.record(sample, latency_ns);
+        self.recent.record(sample, latency_ns);
         self.windows.record(sample, latency_ns);
         if !sample.measured {
             return;
         }
-        self.service.saturating_record(sample.done.since(sample.sent).0);
-        self.lag.saturating_record(sample.sent.since(sample.planned).0);
+        self.service.record(sample.done.since(sample.sent).0);
+        self.lag.record(sample.sent.since(sample.planned).0);
         let class = &mut self.classes[self.config.classes.class_of(sample.request_bytes)];
-        class.latency.saturating_record(latency_ns);
-        for (slowdowns, best_case) in class.slowdowns.iter_mut().zip(self.config.best_cases()) {
-            let best_ns = best_case.best_ns(sample.request_bytes, sample.response_bytes);
-            if let (Some(slowdowns), Some(best_ns)) = (slowdowns, best_ns) {
-                let thousandths = latency_ns as f64 / best_ns * SLOWDOWN_UNIT;
-                slowdowns.saturating_record((thousandths + 0.5) as u64);
+        class.latency.record(latency_ns);
+        let factors = self.factors.of(&self.config, sample.request_bytes, sample.response_bytes);
+        for (slowdowns, factor) in class.slowdowns.iter_mut().zip(factors) {
+            if let Some(slowdowns) = slowdowns {
+                slowdowns.record((latency_ns as f64 * factor + 0.5) as u64);
             }
         }
     }
@@ -384,11 +472,10 @@ impl Recorder {
         self.windows.outstanding = outstanding;
     }
 
-    /// Swaps what was completed since the last call into `into`, whose content is thrown away. Does
+    /// Moves what was completed since the last call into `into`, whose content is thrown away. Does
     /// not allocate.
     pub fn take_interval(&mut self, into: &mut Interval) {
-        core::mem::swap(&mut self.interval, into);
-        self.interval.reset();
+        self.recent.take(into);
     }
 
     /// Closes the windows that ended by `now`. Call it at the end, so that the last windows without
@@ -411,16 +498,16 @@ impl Recorder {
             return Err(MergeError);
         }
         for (into, from) in self.classes.iter_mut().zip(&other.classes) {
-            into.latency.add(&from.latency).map_err(|_| MergeError)?;
+            into.latency.add(&from.latency);
             for (into, from) in into.slowdowns.iter_mut().zip(&from.slowdowns) {
                 if let (Some(into), Some(from)) = (into, from) {
-                    into.add(from).map_err(|_| MergeError)?;
+                    into.add(from);
                 }
             }
         }
-        self.service.add(&other.service).map_err(|_| MergeError)?;
-        self.lag.add(&other.lag).map_err(|_| MergeError)?;
-        self.interval.merge(&other.interval);
+        self.service.add(&other.service);
+        self.lag.add(&other.lag);
+        self.recent.add(&other.recent);
         self.windows.merge(&other.windows);
         Ok(())
     }
@@ -432,27 +519,36 @@ impl Recorder {
 
     /// Latency from the planned time, all size classes together.
     pub fn latency(&self) -> LatencyHistogram {
-        let mut all = self.classes[0].latency.clone();
-        for class in &self.classes[1..] {
-            // Equal bounds: adding cannot fail.
-            let _ = all.add(&class.latency);
+        let mut all = latency_histogram();
+        for class in &self.classes {
+            class.latency.record_in(&mut all);
         }
         all
     }
 
     /// Latency from the real send.
-    pub const fn service(&self) -> &LatencyHistogram {
-        &self.service
+    pub fn service(&self) -> LatencyHistogram {
+        latencies_of(&self.service)
     }
 
     /// Time from the planned to the real send.
-    pub const fn lag(&self) -> &LatencyHistogram {
-        &self.lag
+    pub fn lag(&self) -> LatencyHistogram {
+        latencies_of(&self.lag)
     }
 
     /// One record per size class, in order.
-    pub fn classes(&self) -> &[ClassRecord] {
-        &self.classes
+    pub fn classes(&self) -> Vec<ClassRecord> {
+        let record = |class: &ClassCounts| {
+            let slowdowns = class.slowdowns.iter().map(|counts| {
+                counts.as_ref().map(|counts| {
+                    let mut slowdowns = slowdown_histogram();
+                    counts.record_in(&mut slowdowns);
+                    slowdowns
+                })
+            });
+            ClassRecord { latency: latencies_of(&class.latency), slowdowns: slowdowns.collect() }
+        };
+        self.classes.iter().map(record).collect()
     }
 
     /// The windows closed so far, the first beginning where measuring begins.

@@ -28,6 +28,7 @@ use super::workload::Cut;
 mod compare;
 mod csv;
 mod distribution;
+pub mod hosts;
 mod merge;
 mod page;
 mod runs;
@@ -393,6 +394,9 @@ pub struct Report {
     pub sides: Vec<SideReport>,
     /// Counters of the transport and the port, by name.
     pub counters: BTreeMap<String, u64>,
+    /// The hosts of a run on several, by rank; else absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<hosts::HostReport>,
 }
 
 /// A report that cannot be read.
@@ -434,7 +438,8 @@ impl Report {
     ) -> Self {
         let sizes = &recorder.config().classes;
         let definitions = recorder.config().best_cases().count();
-        let by_size = recorder.classes().iter().enumerate().map(|(index, class)| {
+        let classes = recorder.classes();
+        let by_size = classes.iter().enumerate().map(|(index, class)| {
             let (min_bytes, max_bytes) = sizes.range(index);
             SizeReport {
                 min_bytes,
@@ -453,8 +458,8 @@ impl Report {
             totals: TotalsReport::from(totals),
             rates: RatesReport::from(totals),
             latency: Percentiles::from(&recorder.latency()),
-            service: Percentiles::from(recorder.service()),
-            lag: Percentiles::from(recorder.lag()),
+            service: Percentiles::from(&recorder.service()),
+            lag: Percentiles::from(&recorder.lag()),
             slowdown_definition: recorder.config().best_case.to_string(),
             slowdown_definitions: recorder
                 .config()
@@ -466,10 +471,11 @@ impl Report {
                 .collect(),
             by_size: by_size.collect(),
             windows: WindowsReport::new(recorder.config().window.0.max(1), recorder.windows()),
-            service_histogram: buckets(recorder.service()),
-            lag_histogram: buckets(recorder.lag()),
+            service_histogram: buckets(&recorder.service()),
+            lag_histogram: buckets(&recorder.lag()),
             sides: Vec::new(),
             counters,
+            hosts: Vec::new(),
         }
     }
 

@@ -47,7 +47,7 @@ pub struct Chart {
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 380.0;
-/// Margins around the plot: top, right (for names of lines, at least), bottom, left.
+/// Margins around the plot: top, right (for names of lines, at least), bottom, left (at least).
 const MARGIN: (f64, f64, f64, f64) = (78.0, 116.0, 52.0, 56.0);
 /// Room for names of lines at most.
 const NAMES_MAX: f64 = 200.0;
@@ -80,7 +80,7 @@ impl Chart {
                 .set("fill", PAPER.0)
                 .set("class", PAPER.1),
         );
-        let left = MARGIN.3;
+        let left = self.left();
         document.append(text(left, 24.0, 16.0, INK, "start", &self.title).set("font-weight", 600));
         document.append(text(left, 43.0, 12.0, FAINT, "start", &self.note));
         document.append(self.grid());
@@ -101,6 +101,12 @@ impl Chart {
         !points().any(|point| point.1.is_finite())
     }
 
+    /// Where the plot begins, behind the labels of the vertical axis.
+    fn left(&self) -> f64 {
+        let longest = self.y.ticks.iter().map(|tick| tick.1.chars().count()).max().unwrap_or(0);
+        MARGIN.3.max(longest as f64 * TICK_CHAR + 16.0)
+    }
+
     /// Where the plot ends and the names of the lines begin.
     fn right(&self) -> f64 {
         let longest = self.series.iter().map(|series| series.name.chars().count()).max();
@@ -109,7 +115,7 @@ impl Chart {
     }
 
     fn x_at(&self, value: f64) -> f64 {
-        MARGIN.3 + self.x.place(value) * (self.right() - MARGIN.3)
+        self.left() + self.x.place(value) * (self.right() - self.left())
     }
 
     fn y_at(&self, value: f64) -> f64 {
@@ -120,7 +126,7 @@ impl Chart {
     /// Axes, ticks and the lines that lead from them.
     fn grid(&self) -> Group {
         let (top, bottom) = (MARGIN.0, HEIGHT - MARGIN.2);
-        let (left, right) = (MARGIN.3, self.right());
+        let (left, right) = (self.left(), self.right());
         let rule = |x1: f64, y1: f64, x2: f64, y2: f64, colour: Colour| {
             Line::new()
                 .set("x1", round(x1))

@@ -26,6 +26,10 @@ use homa::wire::HomaPort;
 use crate::bench::SideSpec;
 use crate::{WrongArguments, wrong_arguments};
 
+mod cluster;
+
+pub(crate) use cluster::{AgentArgs, CoordinatorArgs, HostLoadArgs, LoadFlags};
+
 /// Exit codes, at the end of the help.
 const EXIT_CODES: &str = "Exit codes:
   0  all went well: every RPC was answered with the right bytes; the server answered (ping);
@@ -54,6 +58,10 @@ pub(crate) enum Command {
     Client(Box<ClientArgs>),
     /// Send one RPC a second to a server and show what becomes of it, like ping(8)
     Ping(PingArgs),
+    /// Be a host of a cluster: answer and send what a coordinator says
+    Agent(Box<AgentArgs>),
+    /// Run one load on the hosts of a cluster, and report
+    Coordinator(Box<CoordinatorArgs>),
     /// Run server and client as two processes on two cores over memif, and report
     Local(Box<LocalArgs>),
     /// Measure RPCs of each size one at a time, to compare the latency of later runs with
@@ -77,11 +85,11 @@ pub(crate) enum Command {
 pub(crate) struct NodeArgs {
     /// The port: memif:PATH,role=server|client  tap:NAME  af_packet:IF  af_xdp:IF  pci:ADDRESS
     /// ring  null  pcap:...
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", env = "HOMA_LOAD_DEVICE")]
     pub(crate) device: Option<DeviceSpec>,
     /// Our address and the length of the network's prefix, such as 10.0.0.1/24 or fd00::1/64;
     /// repeatable: one of IPv4, several of IPv6
-    #[arg(long = "ip", value_name = "ADDR/LEN")]
+    #[arg(long = "ip", value_name = "ADDR/LEN", value_delimiter = ',', env = "HOMA_LOAD_IP")]
     pub(crate) addresses: Vec<InterfaceAddr>,
     /// Router to other networks; one for each family of addresses
     #[arg(long = "gateway", value_name = "ADDR")]
@@ -108,6 +116,13 @@ pub(crate) struct NodeArgs {
     pub(crate) machine: MachineArgs,
 }
 
+impl NodeArgs {
+    /// The port as it was written, for reports.
+    pub(crate) fn device_text(&self) -> String {
+        self.device.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MachineArgs {
     /// Bytes of an IP packet
@@ -119,13 +134,13 @@ pub(crate) struct MachineArgs {
     #[arg(long, value_name = "GBPS", value_parser = positive)]
     pub(crate) link_gbps: Option<f64>,
     /// CPUs to run on, such as 2 or 1-4,6: one shard on each; the first allowed one by default
-    #[arg(long, visible_alias = "cpu", value_name = "CPUS")]
+    #[arg(long, visible_alias = "cpu", value_name = "CPUS", env = "HOMA_LOAD_CORES")]
     pub(crate) cores: Option<Cores>,
     /// With several shards: pass every received packet on to another one first, to test the way
     #[arg(long, hide = true)]
     pub(crate) detour: bool,
     /// When there is nothing to do: auto, spin, pause, yield or sleep
-    #[arg(long, value_name = "HOW", default_value = "auto")]
+    #[arg(long, value_name = "HOW", default_value = "auto", env = "HOMA_LOAD_IDLE")]
     pub(crate) idle: IdlePolicy,
     /// Use hugepages or fail
     #[arg(long, conflicts_with = "no_huge")]
@@ -141,7 +156,8 @@ pub(crate) struct MachineArgs {
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) unresolved_packets: u32,
     /// Silence after which an RPC is given up; the other side must run within this time
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration,
+          env = "HOMA_LOAD_TIMEOUT")]
     pub(crate) timeout: Nanos,
     /// Drop this percentage of received packets, to see the protocol recover
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
@@ -339,16 +355,15 @@ pub(crate) struct OutArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Write the report to DIR as JSON, and a page and tables (CSV) of all reports that are there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "find_max")]
     pub(crate) report: Option<PathBuf>,
     /// What to show while the run goes on: line, dashboard or off; by default the dashboard on a
     /// terminal, and nothing elsewhere
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) live: Option<LiveArg>,
-    /// What the report is called beside others in DIR
-    #[arg(long, value_name = "NAME", default_value = "homa", requires = "report",
-          value_parser = report_name)]
-    pub(crate) name: String,
+    /// What the report is called beside others in DIR; by default the name of the transport, homa
+    #[arg(long, value_name = "NAME", requires = "report", value_parser = report_name)]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -24,7 +24,9 @@ use crate::server::counters;
 use crate::task::{
     Done, Task, best_cases, client_config, dry_run, finish_baseline, finish_find_max, run_config,
 };
-use crate::{WrongArguments, check_writable, kernel, node_config, report, style, wrong_arguments};
+use crate::{
+    WrongArguments, check_writable, complain, kernel, node_config, report, style, wrong_arguments,
+};
 
 pub(crate) fn run(args: &ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
     report::check(&args.load.out)?;
@@ -92,7 +94,7 @@ fn target(args: &ClientArgs) -> Result<Target, WrongArguments> {
     Ok(Target {
         title: format!("homa-load client: {} server(s)", servers.len() / usize::from(args.ports)),
         servers,
-        port: args.node.device.as_ref().map(ToString::to_string).unwrap_or_default(),
+        port: args.node.device_text(),
         timeout: args.node.machine.timeout,
         mtu: args.node.machine.mtu,
         link_gbps: args.node.machine.link_gbps,
@@ -205,7 +207,7 @@ pub(crate) fn load(
 }
 
 /// Names the cores of the shards by their CPUs.
-fn name_cores(side: &mut SideReport, cpus: &[usize]) {
+pub(crate) fn name_cores(side: &mut SideReport, cpus: &[usize]) {
     for (core, cpu) in side.cores.iter_mut().zip(cpus) {
         core.name = cpu.to_string();
     }
@@ -251,7 +253,7 @@ pub(crate) fn finish(
     }
     report::write(&args.out, &report)?;
     let Some(trouble) = trouble(&report.totals) else { return Ok(ExitCode::SUCCESS) };
-    eprintln!("error: {trouble}");
+    complain(&trouble);
     Ok(ExitCode::FAILURE)
 }
 

@@ -1,8 +1,10 @@
 //! `homa-load`: load generator and benchmark for Homa over DPDK. Argument parsing and wiring only.
 
+mod agent;
 mod args;
 mod bench;
 mod client;
+mod coordinator;
 mod kernel;
 mod live;
 mod local;
@@ -33,7 +35,14 @@ use args::{BaselineArgs, BaselineOver, Cli, Command, MachineArgs, NodeArgs};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words = match agent::with_inventory(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             eprintln!("{}", one_line(&error.to_string()));
@@ -44,12 +53,13 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let log_format = cli.log_format;
-    start_log(log_format);
+    start_log(cli.log_format);
     let result = match cli.command {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(&args),
         Command::Ping(args) => return ping::run(&args),
+        Command::Agent(args) => agent::run(&args),
+        Command::Coordinator(args) => coordinator::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Baseline(BaselineArgs { out, samples, over }) => match over {
             BaselineOver::Local(args) => local::run_baseline(&args, &out, samples),
@@ -65,10 +75,15 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            show_error(log_format, "homa-load", &error.to_string());
+            complain(&error.to_string());
             if error.is::<WrongArguments>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Says on standard error what went wrong.
+fn complain(error: &str) {
+    show_error("homa-load", error);
 }
 
 fn print_completions(shell: clap_complete::Shell) -> Result<ExitCode, Box<dyn Error>> {
@@ -111,7 +126,9 @@ fn one_line(message: &str) -> String {
     let said = if said.starts_with("error: ") {
         said
     } else {
-        "error: a subcommand is needed: server, client, ping, local, report or compare".to_owned()
+        "error: a subcommand is needed: server, client, ping, local, agent, coordinator, report or \
+         compare"
+            .to_owned()
     };
     said + " (--help tells more)"
 }

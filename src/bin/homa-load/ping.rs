@@ -13,7 +13,7 @@ use homa::time::Nanos;
 
 use crate::args::{PingArgs, Server};
 use crate::observe::Observers;
-use crate::{USAGE, WrongArguments, node_config, set_timeout};
+use crate::{USAGE, WrongArguments, complain, node_config, set_timeout};
 
 /// Exit codes as those of ping(8): 0 if the server has answered, 1 if not, 2 for other trouble.
 pub(crate) fn run(args: &PingArgs) -> ExitCode {
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &PingArgs) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(&error.to_string());
             ExitCode::from(USAGE)
         }
     }

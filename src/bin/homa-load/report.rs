@@ -14,21 +14,22 @@ use crate::{WrongArguments, check_writable, live, style};
 /// Draws what lies in a directory.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Box<dyn Error>> {
     let runs = Runs::read(&args.dir).map_err(wrong)?;
-    let title = args.title.clone().unwrap_or_else(|| match &runs.0[..] {
-        [run] => run.report.config.title.clone(),
-        runs => format!("{} runs of homa-load", runs.len()),
-    });
-    let path = runs.write(&args.dir, &title)?;
+    let path = runs.write(&args.dir, args.title.as_deref())?;
     println!("{}", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Compares two reports; the exit code says whether the second is worse.
 pub(crate) fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let [first, second] =
-        [&args.first, &args.second].map(|path| NamedReport::read(path).map_err(wrong));
+    let read = |path| NamedReport::read(path).map_err(wrong);
+    let (mut first, mut second) = (read(&args.first)?, read(&args.second)?);
+    // Files of the same name in two folders.
+    if first.name == second.name && args.first != args.second {
+        first.name = args.first.display().to_string();
+        second.name = args.second.display().to_string();
+    }
     let options = CompareOptions { least: args.least / 100.0 };
-    let comparison = Comparison::new(&first?, &second?, options);
+    let comparison = Comparison::new(&first, &second, options);
     print!("{}", comparison.render(style()));
     Ok(match comparison.verdict() {
         Verdict::Worse => ExitCode::FAILURE,
@@ -53,10 +54,16 @@ pub(crate) fn write(out: &OutArgs, report: &Report) -> Result<(), Box<dyn Error>
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
     if let Some(folder) = &out.report {
-        let path = write_folder(folder, &out.name, report, &report.config.title)?;
+        let path = write_folder(folder, &name(out, report), report)?;
         eprintln!("{}", path.display());
     }
     Ok(())
+}
+
+/// What a report is called beside others: as was said, or as what carried its messages.
+fn name(out: &OutArgs, report: &Report) -> String {
+    let transport = || report.config.parameters.get("transport").map_or("homa", String::as_str);
+    out.name.clone().unwrap_or_else(|| transport().to_lowercase())
 }
 
 /// Files named on the command line that are not what they should be.

@@ -129,11 +129,16 @@ fn serve(
     let make = |cx: &mut Cx<'_>| ServerApp::new(cx, clock, config.clone(), Arc::clone(&result));
     let report = node.run_shards(make)?.merged();
     let mut served = served.lock().map_err(|_| "the server's counts are lost")?.clone();
-    for core in &mut served.side.cores {
-        let cpu = core.name.parse().ok().and_then(|shard: usize| node.cpus().get(shard));
+    name_server_cores(&mut served.side, node.cpus());
+    Ok((served, report))
+}
+
+/// Names cores, which are named by their shards, by the CPUs of those.
+pub(crate) fn name_server_cores(side: &mut SideReport, cpus: &[usize]) {
+    for core in &mut side.cores {
+        let cpu = core.name.parse().ok().and_then(|shard: usize| cpus.get(shard));
         core.name = cpu.map_or_else(String::new, ToString::to_string);
     }
-    Ok((served, report))
 }
 
 fn serve_cp_node(

@@ -261,7 +261,7 @@ fn find_max(node: &mut Node, args: &LoadArgs, target: &Target) -> Result<FindMax
         }
         let ClientResult { totals, recorder, .. } = result;
         let latency = Percentiles::from(&recorder.latency());
-        let lag = Percentiles::from(recorder.lag());
+        let lag = Percentiles::from(&recorder.lag());
         let is_repeat = search.is_repeat();
         let step = StepReport::new(rps, mean_bytes, is_repeat, &totals, latency, lag);
         eprintln!("{} RPC/s: {}", show_count(rps as u64), step.verdict);

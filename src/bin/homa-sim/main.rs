@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            show_error(cli.log_format, "homa-sim", &error.to_string());
+            show_error("homa-sim", &error.to_string());
             // Nothing but arguments and files can be wrong.
             ExitCode::from(2)
         }

@@ -131,7 +131,7 @@ fn write_report(args: &RunArgs, report: &Report) -> Result<(), Box<dyn Error>> {
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     if let Some(folder) = &args.report {
-        let page = write_folder(folder, &args.name, report, &report.config.title)?;
+        let page = write_folder(folder, &args.name, report)?;
         eprintln!("{}", page.display());
     }
     Ok(())

@@ -130,6 +130,12 @@ impl ClientLink {
         progress.totals = *generator.totals();
         let _ = self.progress.try_send(progress);
     }
+
+    /// The node goes on when the clients are through, for it does other work as well.
+    pub fn keep_node(&self) {
+        // One client that never ends.
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The other end of a [`ClientLink`].
@@ -376,7 +382,6 @@ impl App for ClientApp {
         let Some(run) = &mut self.run else { return };
         if let Some(sample) = run.generator.on_done(cx.now(), cookie, outcome) {
             run.recorder.record(&sample);
-            run.recorder.note_outstanding(run.generator.outstanding());
         }
     }
 
@@ -404,6 +409,7 @@ impl App for ClientApp {
             }
             return;
         };
+        run.recorder.note_outstanding(run.generator.outstanding());
         if run.meter.is_due(now) {
             run.note_cost(cx);
         }

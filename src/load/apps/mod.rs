@@ -4,6 +4,7 @@ pub mod bench;
 mod client;
 pub mod counters;
 mod cp_node;
+mod host;
 mod meter;
 mod ping;
 mod server;
@@ -13,6 +14,7 @@ pub use client::{
     ClientApp, ClientConfig, ClientLink, ClientResult, ClientWatch, NextRun, Progress, client_links,
 };
 pub use cp_node::CpNodeServer;
+pub use host::{HostConfig, HostEnd, HostRun, run_host};
 pub use ping::{PingApp, PingConfig};
 pub use server::{ServerApp, ServerConfig, ServerCounts, ServerResult, Stall};
 pub use session::{SessionError, run_loads};

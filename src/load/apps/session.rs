@@ -36,7 +36,7 @@ impl std::error::Error for SessionError {}
 
 impl ClientConfig {
     /// What shard `shard` of `shards` does of this.
-    fn part(&self, shard: u32, shards: u32) -> Self {
+    pub(super) fn part(&self, shard: u32, shards: u32) -> Self {
         Self {
             generator: self.generator.part(shard, shards),
             seed: self.seed.wrapping_add(shard.into()),

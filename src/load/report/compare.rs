@@ -323,23 +323,21 @@ fn judged(
     Difference { of: of.to_owned(), value, values, ratio, noise: noise.exp(), verdict }
 }
 
-/// The relative standard deviation of the mean of a series whose neighbours may be alike: the largest
-/// that single values and ever longer stretches of them suggest.
+/// The relative standard deviation of the mean of a series whose neighbours may be alike, or make up for
+/// each other: that of the means of long stretches.
 fn deviation_of_mean(values: &[f64]) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
     if values.len() < STRETCHES_MIN || mean <= 0.0 {
         return None;
     }
-    let of_stretches = stretches(values.len()).map(|length| {
-        let means: Vec<f64> = values
-            .chunks_exact(length)
-            .map(|chunk| chunk.iter().sum::<f64>() / length as f64)
-            .collect();
-        let squares = means.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
-        let count = means.len() as f64;
-        (squares / (count - 1.0) / count).sqrt()
-    });
-    Some(of_stretches.fold(0.0, f64::max) / mean)
+    let length = stretches(values.len()).last().unwrap_or(1);
+    let means: Vec<f64> = values
+        .chunks_exact(length)
+        .map(|chunk| chunk.iter().sum::<f64>() / length as f64)
+        .collect();
+    let squares = means.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    let count = means.len() as f64;
+    Some((squares / (count - 1.0) / count).sqrt() / mean)
 }
 
 /// How many RPCs of a run are worth one that is independent of the others, at least 1; `None` with too few

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::hosts::HostReport;
 use super::{NamedReport, Percentiles, Report, SideReport, TotalsReport};
 use crate::load::quantity::{show_bytes, show_count, show_ns, show_scaled};
 use crate::report::{Bar, Bars, Page, Section, Table, Tile, Tone};
@@ -16,13 +17,15 @@ use charts::Group;
 /// The page about some runs.
 pub fn page(title: &str, runs: &[NamedReport]) -> Page {
     let mut page = Page { title: title.to_owned(), text: vec![summary(runs)], ..Page::default() };
+    let groups = groups(runs);
     match runs {
         [run] => page.tiles = vec![(String::new(), tiles(&run.report))],
-        _ => page.sections.push(overview(runs)),
+        _ => page.sections.push(overview(&groups)),
     }
-    for group in groups(runs) {
+    for group in groups {
         page.sections.extend(group.sections());
     }
+    page.sections.extend(runs.iter().enumerate().filter_map(|(style, run)| hosts(run, style)));
     page.sections.extend(cores(runs));
     page.sections.push(trouble(runs));
     page.sections.extend(configuration(runs));
@@ -47,8 +50,6 @@ fn groups(runs: &[NamedReport]) -> Vec<Group<'_>> {
             None => groups.push(Group { runs: vec![run] }),
         }
     }
-    let several = groups.len() > 1;
-    groups.retain(|group| !several || group.runs.iter().any(|run| run.report.latency.count > 0));
     groups
 }
 
@@ -127,8 +128,8 @@ fn shown_time(times: &Percentiles, ns: u64) -> String {
     if times.count == 0 { "–".to_owned() } else { show_ns(ns as f64) }
 }
 
-/// A line for each run.
-fn overview(runs: &[NamedReport]) -> Section {
+/// A line for each run, by workload.
+fn overview(groups: &[Group<'_>]) -> Section {
     let head = [
         "run",
         "workload",
@@ -142,7 +143,7 @@ fn overview(runs: &[NamedReport]) -> Section {
         "longest",
         "failed",
     ];
-    let row = |NamedReport { name, report }: &NamedReport| {
+    let row = |NamedReport { name, report }: &&NamedReport| {
         let time = |ns| shown_time(&report.latency, ns);
         vec![
             name.clone(),
@@ -162,7 +163,7 @@ fn overview(runs: &[NamedReport]) -> Section {
         heading: "Runs".into(),
         table: Some(Table {
             head: head.map(String::from).to_vec(),
-            rows: runs.iter().map(row).collect(),
+            rows: groups.iter().flat_map(|group| &group.runs).map(row).collect(),
         }),
         ..Section::default()
     }
@@ -170,7 +171,11 @@ fn overview(runs: &[NamedReport]) -> Section {
 
 fn short_workload(report: &Report) -> String {
     let name = report.config.workload.split([' ', ',']).next().unwrap_or_default();
-    if name.is_empty() { "–".to_owned() } else { name.to_owned() }
+    match name.strip_prefix("fixed:").and_then(|bytes| bytes.parse::<u32>().ok()) {
+        Some(bytes) => show_bytes(bytes.into()),
+        None if name.is_empty() => "–".to_owned(),
+        None => name.to_uppercase(),
+    }
 }
 
 fn short_load(load: &str) -> String {
@@ -232,6 +237,82 @@ fn side_row(run: &str, side: &SideReport) -> Vec<String> {
         side.priorities_used().to_string(),
         show_count(side.retained_packets_peak),
     ]
+}
+
+/// Hosts of a run on several, where the runs have some.
+fn hosts(NamedReport { name, report }: &NamedReport, style: usize) -> Option<Section> {
+    if report.hosts.is_empty() {
+        return None;
+    }
+    let senders = || report.hosts.iter().filter(|host| host.sent.is_some());
+    let bars =
+        |title: &str, note: &str, value: fn(&HostReport) -> f64, label: fn(f64) -> String| Bars {
+            title: title.to_owned(),
+            note: note.to_owned(),
+            full: senders().map(value).fold(0.0, f64::max),
+            bars: senders()
+                .map(|host| Bar {
+                    name: host.name.clone(),
+                    value: value(host),
+                    label: label(value(host)),
+                    style,
+                })
+                .collect(),
+        };
+    let rate = |value: f64| format!("{}RPC/s", show_scaled(value));
+    let remarks = report.hosts.iter().flat_map(|host| {
+        let missing = host.missing.iter().map(|why| format!("{} is missing: {why}.", host.name));
+        let outlier = host.outlier.iter().map(|what| format!("{} stands out: {what}.", host.name));
+        missing.chain(outlier)
+    });
+    Some(Section {
+        heading: format!("{name}: hosts"),
+        text: remarks.collect(),
+        bars: vec![
+            bars("Rate by host", "RPCs completed per second", |host| host.rps, rate),
+            bars(
+                "RPC time by host, 99th percentile",
+                "from when an RPC was due",
+                |host| host.latency.p99_ns as f64,
+                show_ns,
+            ),
+        ],
+        table: Some(host_table(&report.hosts)),
+        ..Section::default()
+    })
+}
+
+fn host_table(hosts: &[HostReport]) -> Table {
+    let head = [
+        "host",
+        "address",
+        "sent",
+        "completed",
+        "trouble",
+        "RPC/s",
+        "payload",
+        "p50",
+        "p99",
+        "latest send",
+        "served",
+    ];
+    let row = |host: &HostReport| {
+        let sent = |text: String| if host.sent.is_some() { text } else { "–".to_owned() };
+        vec![
+            host.name.clone(),
+            host.address.clone(),
+            sent(show_count(host.sent.unwrap_or(0))),
+            sent(show_count(host.completed)),
+            sent(show_count(host.trouble)),
+            sent(show_scaled(host.rps).trim().to_owned()),
+            sent(format!("{}bps", show_scaled(host.bps))),
+            shown_time(&host.latency, host.latency.p50_ns),
+            shown_time(&host.latency, host.latency.p99_ns),
+            sent(format!("{} late", show_ns(host.lag_ns_max as f64))),
+            host.served.map_or_else(|| "–".to_owned(), |served| show_count(served.requests)),
+        ]
+    };
+    Table { head: head.map(String::from).to_vec(), rows: hosts.iter().map(row).collect() }
 }
 
 /// Everything that should be zero, also when it is.
@@ -458,6 +539,22 @@ mod tests {
         let rows: Vec<&str> =
             differing.facts.as_ref().unwrap().rows.iter().map(|row| row[0].as_str()).collect();
         assert_eq!(rows, ["port", "workload"]);
+    }
+
+    #[test]
+    fn hosts_have_their_part_and_missing_ones_are_named() {
+        let mut run = named("all");
+        run.report.hosts = vec![
+            HostReport::new("one", 0, "10.0.0.1".into(), Some(&report())),
+            HostReport {
+                missing: Some("it was silent".into()),
+                ..HostReport::new("two", 1, String::new(), None)
+            },
+        ];
+        let html = page("Hosts", &[run]).html();
+        for part in ["all: hosts", "two is missing: it was silent.", "Rate by host", "10.0.0.1"] {
+            assert!(html.contains(part), "{part}");
+        }
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl NamedReport {
 }
 
 impl Runs {
-    /// Reads all files of a folder whose names end in `.json`.
+    /// Reads all reports of a folder: files whose names end in `.json`, without other results of homa-load
+    /// (baselines, searches), which are passed over.
     ///
     /// # Errors
     /// There is none, or one of them cannot be read.
@@ -82,19 +83,40 @@ impl Runs {
             }
         }
         paths.sort_by_key(|path| natural(&path.to_string_lossy()));
-        if paths.is_empty() {
+        let mut runs = Vec::with_capacity(paths.len());
+        for path in &paths {
+            match NamedReport::read(path) {
+                Err(RunsError::Report(_, ReportError::Schema(schema)))
+                    if schema.starts_with("homa-load-") =>
+                {
+                    log::info!("{}: no report but {schema}", path.display());
+                }
+                run => runs.push(run?),
+            }
+        }
+        if runs.is_empty() {
             return Err(RunsError::Empty(folder.to_owned()));
         }
-        paths.iter().map(|path| NamedReport::read(path)).collect::<Result<_, _>>().map(Self)
+        Ok(Self(runs))
     }
 
-    /// Writes the page and the tables of these reports into a folder; gives the path of the page.
+    /// What a page about them is called unless somebody says otherwise.
+    pub fn title(&self) -> String {
+        match &self.0[..] {
+            [run] => run.report.config.title.clone(),
+            runs => format!("{} runs beside each other", runs.len()),
+        }
+    }
+
+    /// Writes the page and the tables of these reports into a folder; gives the path of the page. Without
+    /// `title` the page is called as [`Self::title`] says.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn write(&self, folder: &Path, title: &str) -> Result<PathBuf, RunsError> {
+    pub fn write(&self, folder: &Path, title: Option<&str>) -> Result<PathBuf, RunsError> {
         let path = folder.join("report.html");
-        write_file(&path, page(title, &self.0).html().as_bytes())?;
+        let title = title.map_or_else(|| self.title(), str::to_owned);
+        write_file(&path, page(&title, &self.0).html().as_bytes())?;
         write_file(&folder.join("by_size.csv"), sizes_csv(&self.0).as_bytes())?;
         write_file(&folder.join("windows.csv"), windows_csv(&self.0).as_bytes())?;
         Ok(path)
@@ -120,12 +142,7 @@ pub fn check_folder(folder: &Path) -> Result<(), RunsError> {
 ///
 /// # Errors
 /// A file cannot be written, or another file there is no report.
-pub fn write_folder(
-    folder: &Path,
-    name: &str,
-    report: &Report,
-    title: &str,
-) -> Result<PathBuf, RunsError> {
+pub fn write_folder(folder: &Path, name: &str, report: &Report) -> Result<PathBuf, RunsError> {
     check_name(name)?;
     std::fs::create_dir_all(folder).map_err(|error| RunsError::Io(folder.to_owned(), error))?;
     let path = folder.join(format!("{name}.json"));
@@ -133,7 +150,7 @@ pub fn write_folder(
         .to_json()
         .map_err(|error| RunsError::Report(path.clone(), ReportError::Json(error)))?;
     write_file(&path, json.as_bytes())?;
-    Runs::read(folder)?.write(folder, title)
+    Runs::read(folder)?.write(folder, None)
 }
 
 /// Whether a report may be called so.
@@ -194,14 +211,16 @@ mod tests {
     fn a_folder_grows_run_by_run() {
         let scratch = Scratch::new("grows");
         let folder = scratch.0.join("new");
-        write_folder(&folder, "tcp", &report(), "first").unwrap();
-        let html = write_folder(&folder, "homa", &report(), "both").unwrap();
+        write_folder(&folder, "tcp", &report()).unwrap();
+        let html = write_folder(&folder, "homa", &report()).unwrap();
         let Runs(runs) = Runs::read(&folder).unwrap();
         let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
         assert_eq!(names, ["homa", "tcp"]);
         assert_eq!(runs[0].report, report());
         let html = std::fs::read_to_string(html).unwrap();
-        assert!(html.contains("<h1>both</h1>") && html.contains("tcp"));
+        assert!(html.contains("<h1>2 runs beside each other</h1>") && html.contains("tcp"));
+        std::fs::write(folder.join("base.json"), r#"{"schema":"homa-load-baseline/1"}"#).unwrap();
+        assert_eq!(Runs::read(&folder).unwrap().0.len(), 2, "a baseline is no run");
         let csv = std::fs::read_to_string(folder.join("by_size.csv")).unwrap();
         assert_eq!(csv.lines().count(), 21);
         assert!(folder.join("windows.csv").exists());

@@ -1,6 +1,6 @@
 //! A report for people.
 
-use super::{Percentiles, Report, SideReport, TotalsReport};
+use super::{Percentiles, Report, SideReport, TotalsReport, hosts};
 use crate::load::quantity::{show_bytes, show_count, show_ns, show_scaled};
 use crate::load::table::{Align, Style, Table, bar, field};
 
@@ -13,6 +13,7 @@ impl Report {
         text += &self.totals_text(style);
         text += &self.latency_text(style);
         text += &self.sizes_text(style);
+        text += &hosts::text(&self.hosts, style);
         text
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Group<'a> {
 /// Points of a line at most: of a distribution, over time.
 const POINTS: usize = 240;
 const TIME_POINTS: usize = 80;
+/// Runs this many times as long as others are drawn over parts of their time.
+const LENGTHS_RATIO: f64 = 3.0;
 /// Slowdowns all above this are drawn without the way from 1.
 const FAR: f64 = 20.0;
 /// How the line of an idle system looks.
@@ -30,7 +32,7 @@ impl Group<'_> {
     }
 
     fn heading(&self, what: &str) -> String {
-        format!("{}: {what}", super::short_workload(&self.runs[0].report).to_uppercase())
+        format!("{}: {what}", super::short_workload(&self.runs[0].report))
     }
 
     fn series(&self, points: impl Fn(&Report) -> Vec<(f64, f64)>) -> Vec<Series> {
@@ -192,32 +194,32 @@ impl Group<'_> {
         let mut charts = vec![self.throughput()];
         let outstanding = self.series(|report| {
             let counts = report.windows.outstanding.iter().map(|&count| f64::from(count));
-            over_windows(report, counts.collect())
+            self.over_windows(report, counts.collect())
         });
         if let Some((_, most)) = span(&outstanding, |point| point.1) {
             charts.push(Chart {
                 title: "Outstanding RPCs over time".into(),
                 note: "sent and not yet answered; open loops queue here when they are behind"
                     .into(),
-                x: self.seconds(),
+                x: self.time(),
                 y: Axis::linear("RPCs", 0.0, most),
                 series: outstanding,
             });
         }
         let medians = self.series(|report| {
             let windows = &report.windows.krps_and_median_ns;
-            over_windows(report, windows.iter().map(|window| gap_if_zero(window.1)).collect())
+            self.over_windows(report, windows.iter().map(|window| gap_if_zero(window.1)).collect())
         });
         let p99s = self.series(|report| {
             let times = &report.windows.p99_ns;
-            over_windows(report, times.iter().map(|&ns| gap_if_zero(ns)).collect())
+            self.over_windows(report, times.iter().map(|&ns| gap_if_zero(ns)).collect())
         });
         for (what, series) in [("median", medians), ("99th percentile", p99s)] {
             if span(&series, |point| point.1).is_some() {
                 charts.push(Chart {
                     title: format!("RPC time over time, {what}"),
                     note: self.window_note(),
-                    x: self.seconds(),
+                    x: self.time(),
                     y: time_axis("RPC time", &series, |point| point.1),
                     series,
                 });
@@ -227,8 +229,12 @@ impl Group<'_> {
     }
 
     fn window_note(&self) -> String {
-        let ms = self.runs[0].report.windows.window_ns as f64 / 1e6;
-        format!("windows of {ms} ms, means of neighbours")
+        let first = self.runs[0].report.windows.window_ns;
+        let is_alike = self.runs.iter().all(|run| run.report.windows.window_ns == first);
+        match is_alike {
+            true => format!("windows of {} ms, means of neighbours", first as f64 / 1e6),
+            false => "windows, means of neighbours".to_owned(),
+        }
     }
 
     /// Payload where sizes vary, else RPCs.
@@ -247,7 +253,7 @@ impl Group<'_> {
             } else {
                 windows.krps_and_median_ns.iter().map(|window| window.0).collect()
             };
-            over_windows(report, values)
+            self.over_windows(report, values)
         });
         let most = span(&series, |point| point.1).map_or(1.0, |range| range.1);
         let (label, what) = if in_bits {
@@ -258,24 +264,55 @@ impl Group<'_> {
         Chart {
             title: "Throughput over time".into(),
             note: format!("{what}; {}", self.window_note()),
-            x: self.seconds(),
+            x: self.time(),
             y: Axis::linear(label, 0.0, most),
             series,
         }
     }
 
-    fn seconds(&self) -> Axis {
-        let length = |run: &&NamedReport| {
-            let windows = &run.report.windows;
-            windows.window_ns as f64 * windows.krps_and_median_ns.len() as f64 / 1e9
+    /// The length of a run, and of the longest, in seconds.
+    fn lengths(&self) -> (f64, f64) {
+        let lengths = self.runs.iter().map(|run| length_s(&run.report));
+        let ends = lengths.filter(|length| *length > 0.0);
+        ends.fold((f64::MAX, 0.01), |(low, high), length| (low.min(length), high.max(length)))
+    }
+
+    /// Whether runs are too different in length to be drawn over the same seconds.
+    fn is_relative(&self) -> bool {
+        let (shortest, longest) = self.lengths();
+        longest > LENGTHS_RATIO * shortest
+    }
+
+    fn time(&self) -> Axis {
+        let (label, end) = match self.is_relative() {
+            true => ("percent of each measurement", 100.0),
+            false => ("seconds of the measurement", self.lengths().1),
         };
-        let longest = self.runs.iter().map(length).fold(0.0, f64::max);
-        let mut axis = Axis::linear("seconds of the measurement", 0.0, longest.max(0.01));
+        let mut axis = Axis::linear(label, 0.0, end);
         // The line should reach the end.
-        axis.range.1 = longest.max(0.01);
-        axis.ticks.retain(|tick| tick.0 <= axis.range.1);
+        axis.range.1 = end;
+        axis.ticks.retain(|tick| tick.0 <= end);
         axis
     }
+
+    /// The values of windows at their middles, thinned.
+    fn over_windows(&self, report: &Report, values: Vec<f64>) -> Vec<(f64, f64)> {
+        let window_s = report.windows.window_ns as f64 / 1e9;
+        let unit = if self.is_relative() { 100.0 / length_s(report).max(1e-9) } else { 1.0 };
+        let at = |index: usize| (index as f64 + 0.5) * window_s * unit;
+        let points: Vec<(f64, f64)> =
+            values.into_iter().enumerate().map(|(index, value)| (at(index), value)).collect();
+        thinned(&points, TIME_POINTS, |values| {
+            let measured: Vec<f64> =
+                values.iter().copied().filter(|value| value.is_finite()).collect();
+            if measured.is_empty() { f64::NAN } else { average(&measured) }
+        })
+    }
+}
+
+/// The time that the windows of a report cover, in seconds.
+fn length_s(report: &Report) -> f64 {
+    report.windows.window_ns as f64 * report.windows.krps_and_median_ns.len() as f64 / 1e9
 }
 
 /// Whether slowdown is relative to measured times of an idle system.
@@ -286,18 +323,6 @@ fn is_baseline(report: &Report) -> bool {
 /// A time that was not measured is none.
 fn gap_if_zero(ns: u64) -> f64 {
     if ns == 0 { f64::NAN } else { ns as f64 }
-}
-
-/// The values of windows at their middles in seconds, thinned.
-fn over_windows(report: &Report, values: Vec<f64>) -> Vec<(f64, f64)> {
-    let window_s = report.windows.window_ns as f64 / 1e9;
-    let at = |index: usize| (index as f64 + 0.5) * window_s;
-    let points: Vec<(f64, f64)> =
-        values.into_iter().enumerate().map(|(index, value)| (at(index), value)).collect();
-    thinned(&points, TIME_POINTS, |values| {
-        let measured: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-        if measured.is_empty() { f64::NAN } else { average(&measured) }
-    })
 }
 
 /// A value for each size class in the middle of its share of the messages, in percent.
@@ -470,6 +495,19 @@ mod tests {
             ["100 %", "10 %", "1 %", "0.01 %"]
         );
         assert_eq!([500.0, 2_000.0, 5e7, 2e9].map(tick_time), ["500 ns", "2 us", "50 ms", "2 s"]);
+    }
+
+    #[test]
+    fn runs_of_other_lengths_share_an_axis() {
+        let (long, mut short) = (run("long", 0), run("short", 0));
+        short.report.windows.window_ns /= 100;
+        let group = Group { runs: vec![&long, &short] };
+        let section = group.over_time().unwrap();
+        let chart = &section.charts[0];
+        assert_eq!(chart.x.label, "percent of each measurement");
+        let ends = chart.series.iter().map(|line| line.points.last().unwrap().0);
+        assert!(ends.into_iter().all(|end| (98.0..100.0).contains(&end)));
+        assert!(Group { runs: vec![&long] }.time().label.starts_with("seconds"));
     }
 
     #[test]
