@@ -15,7 +15,7 @@ TEXT
 }
 
 # Tests that make network namespaces and interfaces.
-readonly ROOT_TESTS=(dpdk_kernel node_af_packet node_cluster node_shards node_tools node_variants)
+readonly ROOT_TESTS=(dpdk_kernel load_veth node_af_packet node_cluster node_shards node_tools node_variants)
 SUMMARY=()
 
 # Runs a command and notes how long it took. Ends everything if it fails.

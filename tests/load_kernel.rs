@@ -153,3 +153,44 @@ fn a_server_that_is_not_there_is_said_in_one_line() {
     ended.expect_code(1);
     assert!(ended.one_line_of_stderr().contains("192.0.2.77"), "{}", ended.stderr);
 }
+
+/// One short round of three loads over three transports: a row and a report for each.
+#[test]
+fn transports_are_compared_in_one_command() {
+    let _turn = one_at_a_time();
+    let scratch = Scratch::new();
+    let folder = scratch.path("reports");
+    let command = "compare-transports --rounds 1 --seconds 0.2 --only echo,w2,w4 --no-huge \
+                   --timeout 3s --poll epoll --report";
+    let ended = run("compare-transports", &homa_load([command, &folder]));
+    ended.expect_code(0);
+    for load in ["echo", "w2", "w4"] {
+        for transport in ["homa", "tcp", "udp"] {
+            let report =
+                load_report::of_client(&scratch, &format!("reports/{load}-{transport}.json"));
+            expect_clean(&report, 1);
+            assert_eq!(report.config.parameters["transport"], transport);
+            let row = ended.stdout.lines().find(|line| {
+                let mut words = line.split_whitespace();
+                (words.next(), words.next()) == (Some(load), Some(transport))
+            });
+            assert!(row.is_some(), "{load}, {transport} in:\n{}", ended.stdout);
+        }
+    }
+    let page = std::fs::read_to_string(scratch.path("reports/report.html")).expect("a page");
+    assert!(page.contains("w4-tcp"), "every run is on the page");
+}
+
+#[test]
+fn wrong_comparisons_are_one_line_and_code_2() {
+    for (options, part) in [
+        ("--only echo,echo", "echo stands there twice"),
+        ("--only nothing", "echo, or workload"),
+        ("--transports homa,quic", "homa, tcp or udp"),
+        ("--rounds 0", "--rounds"),
+    ] {
+        let ended = run(options, &homa_load(["compare-transports", options]));
+        ended.expect_code(2);
+        assert!(ended.one_line_of_stderr().contains(part), "{options}: {}", ended.stderr);
+    }
+}

@@ -10,6 +10,7 @@
 //! - `kernel`: the same load over the kernel's TCP and UDP (features `cli` and `dpdk`).
 //! - `cluster`: one load on many hosts (feature `cli`).
 //! - `ping`, `cp_node`: output and messages as of those programs (feature `cli`).
+//! - `transports`: the same loads over several transports, side by side (feature `cli`).
 //! - `windows`, `bench`: figures of a shared machine as ratios to a raw baseline (feature `cli`).
 //! - [`pattern`]: who sends to whom; [`search`]: the highest load that is carried.
 //! - `plan`: what to expect of a run; `baseline`: times of an idle system (feature `cli`).
@@ -91,6 +92,8 @@ pub mod search;
 pub mod slowdown;
 #[cfg(feature = "cli")]
 pub mod table;
+#[cfg(feature = "cli")]
+pub mod transports;
 #[cfg(feature = "cli")]
 pub mod windows;
 pub mod wire_cost;

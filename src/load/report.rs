@@ -31,6 +31,7 @@ mod distribution;
 pub mod hosts;
 mod merge;
 mod page;
+mod rounds;
 mod runs;
 mod side;
 mod text;

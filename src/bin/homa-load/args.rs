@@ -12,7 +12,6 @@ use homa::load::arrival::Arrival;
 use homa::load::baseline::Baseline;
 use homa::load::bench::{LARGE_FRAME_BYTES, Metric, SHORT_FRAME_BYTES};
 use homa::load::command_line::LogFormat;
-use homa::load::kernel::{KernelTransport, Poll};
 use homa::load::pattern::{Rank, TrafficPattern};
 use homa::load::quantity::{Rate, parse_duration, parse_size};
 use homa::load::report::check_name;
@@ -27,8 +26,10 @@ use crate::bench::SideSpec;
 use crate::{WrongArguments, wrong_arguments};
 
 mod cluster;
+mod transports;
 
 pub(crate) use cluster::{AgentArgs, CoordinatorArgs, HostLoadArgs, LoadFlags};
+pub(crate) use transports::{CompareTransportsArgs, ConnectionArgs, KernelArgs, Transport};
 
 /// Exit codes, at the end of the help.
 const EXIT_CODES: &str = "Exit codes:
@@ -68,6 +69,8 @@ pub(crate) enum Command {
     Baseline(BaselineArgs),
     /// Measure Homa against raw frames over memif between two processes on two cores
     Bench(BenchArgs),
+    /// Run the same loads over Homa and the kernel's TCP and UDP on the same two cores, in turns
+    CompareTransports(CompareTransportsArgs),
     /// Draw the reports of a directory as one page, side by side
     Report(ReportArgs),
     /// Compare a report with another: what differs by more than noise
@@ -218,54 +221,6 @@ pub(crate) struct ServerArgs {
     /// Write where the server is to FILE when it can be reached; with tcp or udp take any free port
     #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) ready: Option<PathBuf>,
-}
-
-/// The kernel's transports in place of Homa.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct KernelArgs {
-    /// homa over --device, or tcp or udp: sockets of the kernel on the host's own interfaces, where
-    /// --ip is optional
-    #[arg(long, value_name = "NAME", default_value = "homa")]
-    pub(crate) transport: Transport,
-    /// tcp, udp: how to wait, spin (the default) or epoll
-    #[arg(long, value_name = "HOW")]
-    pub(crate) poll: Option<Poll>,
-}
-
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ConnectionArgs {
-    /// tcp, udp: connections or sockets of each client thread to each server; 4 and 1 by default. The
-    /// one with the least under way takes the next RPC
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) connections: Option<u16>,
-}
-
-/// What carries the RPCs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Homa,
-    Kernel(KernelTransport),
-}
-
-impl FromStr for Transport {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        if name == "homa" {
-            return Ok(Self::Homa);
-        }
-        let kernel = name.parse().map(Self::Kernel);
-        kernel.map_err(|_| format!("unknown transport '{name}': use homa, tcp or udp"))
-    }
-}
-
-impl std::fmt::Display for Transport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Homa => f.write_str("homa"),
-            Self::Kernel(transport) => transport.fmt(f),
-        }
-    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -559,6 +514,9 @@ pub(crate) struct LocalArgs {
     /// What lies between the two processes
     #[arg(long, value_enum, default_value_t = Wire::Memif)]
     pub(crate) wire: Wire,
+    /// We are in the namespace at one end of the cable; the server belongs into this one
+    #[arg(long, hide = true, value_name = "NAMESPACE")]
+    pub(crate) server_namespace: Option<String>,
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,
     #[command(flatten)]
@@ -630,8 +588,10 @@ pub(crate) struct BenchSideArgs {
 /// What connects the two processes of `homa-load local`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Wire {
-    /// Shared memory
+    /// Shared memory; for the kernel's transports loopback
     Memif,
+    /// A virtual cable between two network namespaces that are made for it, as root
+    Veth,
 }
 
 /// CPUs, in the order of the shards that run on them.

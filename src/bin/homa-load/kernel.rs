@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -21,13 +21,13 @@ use homa::wire::HomaPort;
 
 use crate::args::{
     ClientArgs, ConnectionArgs, KernelArgs, LiveArg, LoadArgs, LocalArgs, MachineArgs, NodeArgs,
-    ServerArgs, Transport,
+    ServerArgs, Transport, Wire,
 };
 use crate::client::{Dialect, Target, chosen, trouble};
 use crate::local::{Directory, Server, two_cpus};
 use crate::server::{self, ServerReport, stop_at_end_of_input};
 use crate::task::{client_config, run_config};
-use crate::{WrongArguments, check_writable, live, report, style, wrong_arguments};
+use crate::{WrongArguments, check_writable, live, report, style, veth, wrong_arguments};
 
 /// Connections of TCP to a server unless given: a long message keeps those behind it waiting.
 const TCP_CONNECTIONS: usize = 4;
@@ -339,7 +339,7 @@ impl KernelDone {
     }
 }
 
-/// `homa-load local --transport tcp|udp`: over loopback, the client on the first CPU and the server on
+/// `homa-load local --transport tcp|udp`: over loopback or a virtual cable, the client on the first CPU and the server on
 /// the second.
 pub(crate) fn local(
     args: &LocalArgs,
@@ -356,9 +356,13 @@ pub(crate) fn local(
     let directory = Directory::new()?;
     let (ready, server_json) = (directory.0.join("ready"), directory.0.join("server.json"));
     let is_alone = client_cpu == server_cpu;
-    let mut command = Command::new(std::env::current_exe()?);
+    let (ip, wire) = match args.wire {
+        Wire::Memif => (Ipv4Addr::LOCALHOST, "loopback"),
+        Wire::Veth => (veth::SERVER, "veth"),
+    };
+    let mut command = veth::command(args.server_namespace.as_deref(), std::env::current_exe()?);
     command
-        .args(["server", "--child", "--ip=127.0.0.1/8"])
+        .args(["server", "--child", &format!("--ip={ip}/24")])
         .arg(format!("--transport={transport}"))
         .arg(format!("--cpu={server_cpu}"))
         .arg(format!("--poll={}", args.kernel.poll.unwrap_or_default()))
@@ -386,8 +390,8 @@ pub(crate) fn local(
         connections,
         source: None,
         cpus: vec![client_cpu],
-        title: format!("homa-load local: two processes over {} on loopback", shown(transport)),
-        port: format!("kernel {}, loopback, CPUs {client_cpu} and {server_cpu}", shown(transport)),
+        title: format!("homa-load local: two processes over {} on {wire}", shown(transport)),
+        port: format!("kernel {}, {wire}, CPUs {client_cpu} and {server_cpu}", shown(transport)),
         servers: vec![address],
     };
     let done = run.run();

@@ -1,4 +1,4 @@
-//! `homa-load local`: server and client as two processes over memif, with no other set-up.
+//! `homa-load local`: server and client as two processes on one machine, with no other set-up.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,12 +14,12 @@ use homa::load::response::{ResponseKind, ServiceTime};
 use homa::node::{Node, NodeConfig};
 use homa::wire::HomaPort;
 
-use crate::args::{LocalArgs, MachineArgs, Transport};
+use crate::args::{LocalArgs, MachineArgs, Transport, Wire};
 use crate::client::{Dialect, Target, finish};
 use crate::observe::Observers;
 use crate::server::ServerReport;
 use crate::task::{Done, Task, best_cases, dry_run, finish_baseline, finish_find_max};
-use crate::{WrongArguments, apply_machine, check_writable, kernel, report, wrong_arguments};
+use crate::{WrongArguments, apply_machine, check_writable, kernel, report, veth, wrong_arguments};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -30,12 +30,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     report::check(&args.load.out)?;
+    if needs_cable(args) && !args.load.dry_run {
+        return veth::run_at_one_end(args.machine.mtu);
+    }
     if let Transport::Kernel(transport) = args.kernel.transport {
         return kernel::local(args, transport);
     }
     best_cases(&args.load, args.machine.link_gbps).map_err(wrong_arguments)?;
     if args.load.dry_run {
-        let port = format!("memif, MTU {}", args.machine.mtu);
+        let port = format!("{}, MTU {}", wire_name(args.wire), args.machine.mtu);
         return dry_run(&args.load, &target(args, port), args.service_time);
     }
     let (done, served) = on_pair(args, Task::of(&args.load))?;
@@ -59,6 +62,9 @@ pub(crate) fn run_baseline(
     samples: u64,
 ) -> Result<ExitCode, Box<dyn Error>> {
     check_writable(Some(out))?;
+    if needs_cable(args) {
+        return veth::run_at_one_end(args.machine.mtu);
+    }
     match on_pair(args, Task::Baseline(samples))?.0 {
         Done::Baseline(baseline) => finish_baseline(out, &baseline),
         Done::Report(_) | Done::FindMax(_) => Ok(ExitCode::SUCCESS),
@@ -75,13 +81,25 @@ fn target(args: &LocalArgs, port: String) -> Target {
     }
     Target {
         servers: vec![(SERVER.into(), PORT)],
-        title: "homa-load local: two processes over memif".to_owned(),
+        title: format!("homa-load local: two processes over {}", wire_name(args.wire)),
         port,
         timeout: args.machine.timeout,
         mtu: args.machine.mtu,
         link_gbps: args.machine.link_gbps,
         parameters,
         dialect: Dialect::default(),
+    }
+}
+
+/// Whether a cable is still to be made.
+const fn needs_cable(args: &LocalArgs) -> bool {
+    matches!(args.wire, Wire::Veth) && args.server_namespace.is_none()
+}
+
+const fn wire_name(wire: Wire) -> &'static str {
+    match wire {
+        Wire::Memif => "memif",
+        Wire::Veth => "veth",
     }
 }
 
@@ -112,21 +130,22 @@ fn on_pair(args: &LocalArgs, task: Task) -> Result<(Done, ServerReport), Box<dyn
     let (client_cpu, server_cpu) = two_cpus(args)?;
     let observers = Observers::new(&args.machine)?;
     let directory = Directory::new()?;
-    let socket = directory.0.join("memif.sock");
     let server_json = directory.0.join("server.json");
-    let device: DeviceSpec = format!("memif:{},role=client", socket.display()).parse()?;
+    let link = Link::new(args.wire, &directory.0);
+    let device: DeviceSpec = link.client.parse()?;
     let mut config = NodeConfig::new(device.clone(), CLIENT, PREFIX_LEN);
     apply_machine(&mut config, &args.machine)?;
     config.cpus = vec![client_cpu];
     if client_cpu == server_cpu {
         config.idle = homa::node::IdlePolicy::Yield;
     }
-    let mut server = Server::start(args, &socket, &server_json, server_cpu)?;
-    server.wait_until_ready(&socket)?;
+    let mut server = Server::start(args, &link, &server_json, server_cpu)?;
+    server.wait_until_ready(&link.ready)?;
     let mut node = Node::start(&config)?;
     let observed = observers.watch(&node)?;
     let memory = if node.eal().has_hugepages() { "hugepages" } else { "no hugepages" };
-    let port = format!("memif, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", config.mtu);
+    let port =
+        format!("{}, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", link.name, config.mtu);
     let done = task.run(&mut node, &args.load, &target(args, port));
     // The side that polls must not be there when the other takes the shared memory away: the server
     // goes first, while nobody polls here.
@@ -137,6 +156,38 @@ fn on_pair(args: &LocalArgs, task: Task) -> Result<(Done, ServerReport), Box<dyn
     ended?;
     closed?;
     Ok((done, serde_json::from_slice(&std::fs::read(&server_json)?)?))
+}
+
+/// What lies between client and server.
+struct Link {
+    name: &'static str,
+    /// The ports.
+    client: String,
+    server: String,
+    /// The file that is there when the server can be reached.
+    ready: PathBuf,
+}
+
+impl Link {
+    fn new(wire: Wire, directory: &Path) -> Self {
+        match wire {
+            Wire::Memif => {
+                let socket = directory.join("memif.sock");
+                let port = |role: &str| format!("memif:{},role={role}", socket.display());
+                Self {
+                    name: "memif",
+                    client: port("client"),
+                    server: port("server"),
+                    ready: socket,
+                }
+            }
+            Wire::Veth => {
+                let port = format!("af_packet:{}", veth::INTERFACE);
+                let (client, server) = (port.clone(), port);
+                Self { name: "af_packet over veth", client, server, ready: directory.join("ready") }
+            }
+        }
+    }
 }
 
 /// A directory of our own for socket and files, removed at the end.
@@ -180,21 +231,25 @@ pub(crate) struct Server {
 impl Server {
     fn start(
         args: &LocalArgs,
-        socket: &Path,
+        link: &Link,
         json: &Path,
         cpu: usize,
     ) -> Result<Self, Box<dyn Error>> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let exe = std::env::current_exe()?;
+        let mut command = veth::command(args.server_namespace.as_deref(), exe);
         command
             .arg("server")
             .arg("--child")
-            .arg(format!("--device=memif:{},role=server", socket.display()))
+            .arg(format!("--device={}", link.server))
             .arg(format!("--ip={SERVER}/{PREFIX_LEN}"))
             .arg(format!("--port={PORT}"))
             .arg(format!("--cpu={cpu}"))
             .arg("--json")
             .arg(json)
             .args(machine_args(&args.machine));
+        if args.wire == Wire::Veth {
+            command.arg("--ready").arg(&link.ready);
+        }
         if allowed_cpus().len() == 1 {
             command.arg("--idle=yield");
         }

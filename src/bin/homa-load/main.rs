@@ -4,6 +4,7 @@ mod agent;
 mod args;
 mod bench;
 mod client;
+mod compare_transports;
 mod coordinator;
 mod kernel;
 mod live;
@@ -13,6 +14,7 @@ mod ping;
 mod report;
 mod server;
 mod task;
+mod veth;
 
 use std::error::Error;
 use std::fs::OpenOptions;
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
             BaselineOver::Client(args) => client::run_baseline(&args, &out, samples),
         },
         Command::Bench(args) => bench::run(&args),
+        Command::CompareTransports(args) => compare_transports::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Compare(args) => report::compare(&args),
         Command::Completions(args) => print_completions(args.shell),

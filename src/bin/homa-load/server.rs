@@ -56,6 +56,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
     let observed = observers.watch(&node)?;
     let stop = node.stop_flag();
     stop_on_signals(&stop)?;
+    if let Some(file) = &args.ready {
+        std::fs::write(file, "")?;
+    }
     if args.child {
         stop_at_end_of_input(Arc::clone(&stop));
     } else {

@@ -14,9 +14,12 @@ macro_rules! counters {
                 [$((stringify!($name), self.$name)),*].into_iter()
             }
 
-            /// Adds those of another thread.
-            pub const fn merge(&mut self, other: &Self) {
+            /// Adds those of another thread; a maximum is that of both.
+            pub fn merge(&mut self, other: &Self) {
+                let buffer = self.udp_receive_buffer_bytes_max;
                 $(self.$name += other.$name;)*
+                let other = other.udp_receive_buffer_bytes_max;
+                self.udp_receive_buffer_bytes_max = buffer.max(other);
             }
         }
     };
@@ -55,6 +58,6 @@ counters! {
     udp_requests_dropped,
     /// Messages of which a part was lost or not fetched.
     udp_messages_forgotten,
-    /// What the kernel granted for receiving, of all sockets.
-    udp_receive_buffer_bytes,
+    /// What the kernel granted for receiving, of one socket.
+    udp_receive_buffer_bytes_max,
 }

@@ -95,7 +95,7 @@ impl UdpClient {
                     .map_err(|error| format!("no UDP socket to {server}: {error}"))?;
                 let token = client.sockets.len();
                 client.poller.add(&socket, token).map_err(|error| error.to_string())?;
-                client.counters.udp_receive_buffer_bytes += ask_for_buffers(&socket);
+                client.counters.udp_receive_buffer_bytes_max = ask_for_buffers(&socket);
                 client.sockets.push(Socket { socket, server, heard: Nanos::ZERO, outstanding: 0 });
             }
         }

@@ -63,8 +63,8 @@ impl UdpServer {
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         poller.add(&socket, 0)?;
-        let mut counters = Counters::default();
-        counters.udp_receive_buffer_bytes += ask_for_buffers(&socket);
+        let udp_receive_buffer_bytes_max = ask_for_buffers(&socket);
+        let counters = Counters { udp_receive_buffer_bytes_max, ..Counters::default() };
         Ok(Self {
             poller,
             socket,

@@ -13,7 +13,7 @@ use crate::time::Nanos;
 
 /// A run of one second with 100,000 RPCs, evenly over the quantiles of the workload. Each takes
 /// 10 us + 1 ns per byte as when idle, plus a wait that is worse for longer messages.
-pub(super) fn report() -> Report {
+pub(in crate::load) fn report() -> Report {
     let workload = Workload::embedded("w4").unwrap().cut_at(1_000_000).unwrap();
     let config = GeneratorConfig {
         load: Load::Open {

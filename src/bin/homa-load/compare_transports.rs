@@ -1,0 +1,236 @@
+//! `homa-load compare-transports`: each run is a `homa-load local` of its own.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use homa::load::report::{NamedReport, Report, Runs, check_folder, check_name};
+use homa::load::transports::{Case, Contender, render, to_markdown};
+use homa::load::workload::Workload;
+use homa::node::stop_on_signals;
+
+use crate::args::{CompareTransportsArgs, Transport, Wire};
+use crate::local::Directory;
+use crate::{WrongArguments, style, wrong_arguments};
+
+/// RPCs of each size of the baseline.
+const BASELINE_SAMPLES: u32 = 500;
+/// The short RPCs that run one at a time.
+const ECHO: &str = "echo";
+const ECHO_BYTES: &str = "100";
+
+/// A load.
+struct Load {
+    name: String,
+    title: String,
+    workload: String,
+    /// Options that say how much of it.
+    rate: String,
+}
+
+pub(crate) fn run(args: &CompareTransportsArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let loads = loads(args)?;
+    refuse_twice(args)?;
+    if let Some(folder) = &args.report {
+        check_folder(folder).map_err(|error| wrong_arguments(error.to_string()))?;
+    }
+    let stop: Arc<AtomicBool> = Arc::default();
+    stop_on_signals(&stop)?;
+    let directory = Directory::new()?;
+    let contest = Contest { args, directory: &directory.0 };
+    let contenders: Vec<Contender> = args
+        .transports
+        .iter()
+        .map(|transport| Contender { transport: transport.to_string(), rounds: vec![] })
+        .collect();
+    let case = |load: &Load| Case {
+        name: load.name.clone(),
+        title: load.title.clone(),
+        contenders: contenders.clone(),
+    };
+    let mut cases: Vec<Case> = loads.iter().map(case).collect();
+    let mut failures = 0;
+    for round in 0..args.rounds {
+        for (load, case) in loads.iter().zip(&mut cases) {
+            // Who is first changes, so that none profits from it.
+            for turn in 0..args.transports.len() {
+                let at = (turn + round as usize) % args.transports.len();
+                // The first Ctrl-C ends the measuring, and what there is is reported.
+                if stop.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let report = contest.run(load, args.transports[at]);
+                if let Err(why) = &report {
+                    eprintln!(
+                        "{} over {}, round {}: {why}",
+                        load.name,
+                        args.transports[at],
+                        round + 1
+                    );
+                    failures += 1;
+                }
+                case.contenders[at].rounds.push(report.ok());
+            }
+        }
+    }
+    if args.markdown {
+        print!("{}", to_markdown(&cases));
+    } else {
+        println!("{}", heading(args));
+        print!("{}", render(&cases, style()));
+    }
+    if let Some(folder) = &args.report {
+        println!("{}", write(folder, &cases)?.display());
+    }
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn heading(args: &CompareTransportsArgs) -> String {
+    let between = match args.wire {
+        Wire::Memif => "Homa over memif, the kernel's over loopback",
+        Wire::Veth => "all over one veth pair, Homa through packet sockets",
+    };
+    format!(
+        "{} round(s) of {} s; {between}, {}; slowdown = RPC time / median time of that size over idle \
+         Homa",
+        args.rounds, args.seconds, args.poll
+    )
+}
+
+/// What is to run, in the order that was asked for.
+fn loads(args: &CompareTransportsArgs) -> Result<Vec<Load>, WrongArguments> {
+    let mut loads = Vec::new();
+    for name in &args.only {
+        if name == ECHO {
+            loads.push(Load {
+                name: ECHO.to_owned(),
+                title: "100 B there and back, 1 outstanding".to_owned(),
+                workload: ECHO_BYTES.to_owned(),
+                rate: "--outstanding=1".to_owned(),
+            });
+            continue;
+        }
+        let sizes = name.parse::<Workload>();
+        sizes.map_err(|error| wrong_arguments(format!("--only: echo, or {error}")))?;
+        check_name(name).map_err(|error| wrong_arguments(error.to_string()))?;
+        loads.push(Load {
+            name: name.clone(),
+            title: format!("{name} echoed, {} outstanding", args.outstanding),
+            workload: name.clone(),
+            rate: format!("--outstanding={}", args.outstanding),
+        });
+        if let Some(gbps) = args.gbps {
+            loads.push(Load {
+                name: format!("{name}-open"),
+                title: format!("{name} echoed, open loop of {gbps} Gbps"),
+                workload: name.clone(),
+                rate: format!("--gbps={gbps}"),
+            });
+        }
+    }
+    Ok(loads)
+}
+
+/// A transport or load named twice would be written over.
+fn refuse_twice(args: &CompareTransportsArgs) -> Result<(), WrongArguments> {
+    let transports: Vec<String> = args.transports.iter().map(ToString::to_string).collect();
+    for (option, list) in [("--transports", &transports), ("--only", &args.only)] {
+        let twice = list.iter().enumerate().find(|(at, name)| list[..*at].contains(*name));
+        if let Some((_, name)) = twice {
+            return Err(wrong_arguments(format!("{option}: {name} stands there twice")));
+        }
+    }
+    Ok(())
+}
+
+struct Contest<'a> {
+    args: &'a CompareTransportsArgs,
+    directory: &'a Path,
+}
+
+impl Contest<'_> {
+    /// One run, in processes of its own.
+    fn run(&self, load: &Load, transport: Transport) -> Result<Report, Box<dyn Error>> {
+        let json = self.directory.join("report.json");
+        let _ = std::fs::remove_file(&json);
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["local", "--live=off", "--warm-up=200ms", &load.rate]);
+        command.arg(format!("--duration={}ms", (self.args.seconds * 1e3) as u64));
+        command.arg(format!("--workload={}", load.workload));
+        command.arg("--json").arg(&json);
+        if self.args.transports.contains(&Transport::Homa) {
+            command.arg("--baseline").arg(self.baseline(load)?);
+        }
+        self.add_transport(&mut command, transport);
+        run_quietly(command)?;
+        Ok(Report::from_json(&std::fs::read_to_string(&json)?)?)
+    }
+
+    fn add_transport(&self, command: &mut Command, transport: Transport) {
+        command.arg(format!("--transport={transport}"));
+        command.arg(format!("--timeout={}ns", self.args.timeout.0));
+        if self.args.wire == Wire::Veth {
+            command.arg("--wire=veth");
+        }
+        match transport {
+            Transport::Homa if self.args.no_huge => drop(command.arg("--no-huge")),
+            Transport::Homa => {}
+            Transport::Kernel(_) => {
+                command.arg(format!("--poll={}", self.args.poll));
+                if let Some(connections) = self.args.connections.connections {
+                    command.arg(format!("--connections={connections}"));
+                }
+            }
+        }
+    }
+
+    /// The times of Homa when idle, by size: what the slowdown of all is relative to. Measured when
+    /// first needed.
+    fn baseline(&self, load: &Load) -> Result<PathBuf, Box<dyn Error>> {
+        let file = self.directory.join(format!("baseline-{}.json", load.workload));
+        if file.exists() {
+            return Ok(file);
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("baseline").arg("--out").arg(&file);
+        command.arg(format!("--samples={BASELINE_SAMPLES}"));
+        command.args(["local", &format!("--workload={}", load.workload)]);
+        self.add_transport(&mut command, Transport::Homa);
+        let measured = run_quietly(command);
+        // A file of a run that failed is none.
+        measured.inspect_err(|_| drop(std::fs::remove_file(&file)))?;
+        Ok(file)
+    }
+}
+
+/// Runs a command to its end; what it says when it fails is the error, unless it left a report, whose
+/// RPCs that were not answered then tell.
+fn run_quietly(mut command: Command) -> Result<(), Box<dyn Error>> {
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().rfind(|line| line.starts_with("error: ")).unwrap_or("no reason given");
+    if line.contains("were not answered") {
+        return Ok(());
+    }
+    Err(line.trim_start_matches("error: ").into())
+}
+
+/// Writes a report for each load and transport, all rounds together, and the page; gives its path.
+fn write(folder: &Path, cases: &[Case]) -> Result<PathBuf, Box<dyn Error>> {
+    std::fs::create_dir_all(folder)?;
+    let mut runs = Runs::default();
+    for case in cases {
+        for contender in &case.contenders {
+            let Some(report) = contender.pooled() else { continue };
+            let name = format!("{}-{}", case.name, contender.transport);
+            std::fs::write(folder.join(format!("{name}.json")), report.to_json()?)?;
+            runs.0.push(NamedReport { name, report });
+        }
+    }
+    Ok(runs.write(folder, Some("Homa beside TCP and UDP of the kernel"))?)
+}
