@@ -6,9 +6,10 @@ mod support;
 
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use homa::dpdk::{Eal, EalConfig, Hugepages, allowed_cpus};
 use homa::load::payload::{Direction, Pattern};
@@ -85,6 +86,7 @@ fn node_config(device: &str, address: Ipv4Addr, shards: u8) -> NodeConfig {
         header_mbufs: 1_023,
         unresolved_packets_max: 512,
         descriptors: 256,
+        drain: Duration::from_secs(10),
         transport: patient(),
         ..config
     }
@@ -151,7 +153,9 @@ impl App for Echo {
     }
 }
 
-/// Makes its calls, then tells shard 0, which stops the node when all shards have told it.
+/// Makes its calls, then tells shard 0, which stops the server when all shards have told it. Its own
+/// node goes on until the server has ended: acks may be lost between shards that run by turns, and only
+/// a client that is there answers when it is asked for them again.
 struct Caller {
     begun: usize,
     ended: usize,
@@ -160,18 +164,24 @@ struct Caller {
     told: bool,
     /// On shard 0: shards that are done.
     done: usize,
+    stop_server: Arc<AtomicBool>,
 }
 
 impl Caller {
-    fn new(answered: &Arc<AtomicU64>, failures: &Arc<Mutex<Vec<String>>>) -> Self {
+    fn new(
+        answered: &Arc<AtomicU64>,
+        failures: &Arc<Mutex<Vec<String>>>,
+        stop_server: &Arc<AtomicBool>,
+    ) -> Self {
         let (answered, failures) = (Arc::clone(answered), Arc::clone(failures));
-        Self { begun: 0, ended: 0, answered, failures, told: false, done: 0 }
+        let stop_server = Arc::clone(stop_server);
+        Self { begun: 0, ended: 0, answered, failures, told: false, done: 0, stop_server }
     }
 
-    fn note_done(&mut self, cx: &mut Cx<'_>) {
+    fn note_done(&mut self, cx: &Cx<'_>) {
         self.done += 1;
         if self.done == usize::from(cx.shards()) {
-            cx.stop();
+            self.stop_server.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -252,15 +262,17 @@ fn pair() {
     let (answered, corrupted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let failures = Arc::new(Mutex::new(Vec::new()));
     let (client_report, server_report) = thread::scope(|scope| {
-        let stop_server = server.stop_flag();
+        let (stop_client, stop_server) = (client.stop_flag(), server.stop_flag());
         let serving = scope.spawn(|| {
-            server.run_shards(|cx| {
+            let report = server.run_shards(|cx| {
                 assert!(cx.open_server_port(PORT), "the port is free");
                 let (served, corrupted) = (Arc::clone(&served), Arc::clone(&corrupted));
                 Echo { served, corrupted, waiting: Vec::new() }
-            })
+            });
+            stop_client.store(true, Ordering::Relaxed);
+            report
         });
-        let report = client.run_shards(|_| Caller::new(&answered, &failures));
+        let report = client.run_shards(|_| Caller::new(&answered, &failures, &stop_server));
         stop_server.store(true, Ordering::Relaxed);
         (report, serving.join().expect("the server's thread"))
     });
