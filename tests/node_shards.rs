@@ -261,8 +261,8 @@ fn pair() {
     let served: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
     let (answered, corrupted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let failures = Arc::new(Mutex::new(Vec::new()));
+    let (stop_client, stop_server) = (client.stop_flag(), server.stop_flag());
     let (client_report, server_report) = thread::scope(|scope| {
-        let (stop_client, stop_server) = (client.stop_flag(), server.stop_flag());
         let serving = scope.spawn(|| {
             let report = server.run_shards(|cx| {
                 assert!(cx.open_server_port(PORT), "the port is free");
