@@ -86,7 +86,6 @@ fn node_config(device: &str, address: Ipv4Addr, shards: u8) -> NodeConfig {
         header_mbufs: 1_023,
         unresolved_packets_max: 512,
         descriptors: 256,
-        drain: Duration::from_secs(10),
         transport: patient(),
         ..config
     }
@@ -252,7 +251,8 @@ fn pair() {
     let device = format!("ring:pair,queues={queues}");
     let eal = eal(&[device.clone(), device.clone()]);
     let [mut client, mut server] = [(0, CLIENT), (1, SERVER)].map(|(index, address)| {
-        let config = NodeConfig { detour, ..node_config(&device, address, shards) };
+        let drain = Duration::from_secs(10);
+        let config = NodeConfig { detour, drain, ..node_config(&device, address, shards) };
         Node::start_on(&eal, index, &config).expect("a node")
     });
     assert_eq!(client.shards(), shards);

@@ -17,6 +17,8 @@ use crate::{WrongArguments, style, wrong_arguments};
 
 /// RPCs of each size of the baseline.
 const BASELINE_SAMPLES: u32 = 500;
+/// The same of the only size of echo, which the first moments of the processes would make up otherwise.
+const ECHO_SAMPLES: u32 = 20_000;
 /// The short RPCs that run one at a time.
 const ECHO: &str = "echo";
 const ECHO_BYTES: &str = "100";
@@ -195,7 +197,8 @@ impl Contest<'_> {
         }
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("baseline").arg("--out").arg(&file);
-        command.arg(format!("--samples={BASELINE_SAMPLES}"));
+        let samples = if load.name == ECHO { ECHO_SAMPLES } else { BASELINE_SAMPLES };
+        command.arg(format!("--samples={samples}"));
         command.args(["local", &format!("--workload={}", load.workload)]);
         self.add_transport(&mut command, Transport::Homa);
         let measured = run_quietly(command);
