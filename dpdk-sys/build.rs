@@ -15,7 +15,7 @@ const RING_DRIVER: &str = "rte_net_ring";
 
 /// What of the headers becomes Rust. The shim covers everything else.
 const FUNCTIONS: &str = "homa_.*\
-    |rte_eal_(init|cleanup|alarm_set|get_runtime_dir)|rte_strerror\
+    |rte_eal_(init|cleanup|get_runtime_dir)|rte_strerror\
     |rte_telemetry_register_cmd|rte_tel_data_start_dict\
     |rte_get_tsc_hz|rte_thread_(un)?register|rte_socket_id\
     |rte_pktmbuf_(pool_create|free_bulk|copy)|rte_mempool_(free|avail_count|in_use_count)\

@@ -1,8 +1,13 @@
 #define _GNU_SOURCE /* fopencookie */
 #include "shim.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <rte_interrupts.h>
 
 int homa_errno(void) { return rte_errno; }
 uint32_t homa_lcore_id(void) { return rte_lcore_id(); }
@@ -28,6 +33,41 @@ int homa_log_to(homa_log_sink sink)
 	if (stream == NULL)
 		return -ENOMEM;
 	return rte_openlog_stream(stream);
+}
+
+static atomic_int interrupts_parked;
+
+static void park(void *arg)
+{
+	(void)arg;
+	atomic_store(&interrupts_parked, 1);
+	/* A release of DPDK that ends the thread can cancel it here. */
+	for (;;)
+		pause();
+}
+
+int homa_park_interrupts(uint32_t timeout_ms)
+{
+	/* Has something to read at once, and goes with the process. */
+	int fd = eventfd(1, EFD_CLOEXEC);
+	struct rte_intr_handle *source = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
+	uint64_t waited_us = 0;
+	int rc;
+
+	if (fd < 0 || source == NULL)
+		return -ENOMEM;
+	if (rte_intr_fd_set(source, fd) != 0 || rte_intr_type_set(source, RTE_INTR_HANDLE_EXT) != 0)
+		return -EINVAL;
+	rc = rte_intr_callback_register(source, park, NULL);
+	if (rc != 0)
+		return rc;
+	while (!atomic_load(&interrupts_parked)) {
+		if (waited_us >= (uint64_t)timeout_ms * 1000)
+			return -ETIMEDOUT;
+		usleep(20);
+		waited_us += 20;
+	}
+	return 0;
 }
 
 int homa_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n)

@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 #include <rte_version.h>
-#include <rte_alarm.h>
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -140,6 +139,10 @@ uint64_t homa_rdtsc(void);
 /* Sends what DPDK logs to `sink`: a severity (1 emergency .. 8 debug) and text without a NUL. */
 typedef void (*homa_log_sink)(int level, const char *text, size_t len);
 int homa_log_to(homa_log_sink sink);
+
+/* Stops DPDK's interrupt thread for good, between two events. Waits at most timeout_ms for it;
+ * -ETIMEDOUT says that it will stop when it comes round. */
+int homa_park_interrupts(uint32_t timeout_ms);
 
 /* Packet buffers */
 int homa_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n);

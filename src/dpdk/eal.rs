@@ -1,12 +1,10 @@
 //! DPDK's environment layer: started once, ended when nothing needs it any more.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
 
 use dpdk_sys as sys;
 
@@ -19,7 +17,7 @@ use super::{lcore, log_capture};
 /// DPDK cannot start twice in a process, not even after its cleanup.
 static STARTED: AtomicBool = AtomicBool::new(false);
 /// How long a busy machine may keep DPDK's interrupt thread from running.
-const INTERRUPTS_TIMEOUT: Duration = Duration::from_secs(2);
+const INTERRUPTS_TIMEOUT_MS: u32 = 2_000;
 
 /// DPDK, running. Clones are the same; pools, ports and registered threads hold one each. When the
 /// last is gone, DPDK is shut down.
@@ -171,7 +169,7 @@ impl Drop for Running {
         if self.leaked.load(Ordering::Acquire) {
             return;
         }
-        settle_interrupts();
+        park_interrupts();
         // SAFETY: everything of this program that uses DPDK holds a handle, and the last is gone.
         let rc = unsafe { sys::rte_eal_cleanup() };
         if rc != 0 {
@@ -180,33 +178,15 @@ impl Drop for Running {
     }
 }
 
-/// Waits until DPDK's interrupt thread has dealt with everything that was there for it. Closing a port
-/// takes the port's file descriptors from that thread, which notices when it runs next and then looks
-/// through what is in memory that the cleanup unmaps: if it runs late, it crashes.
-fn settle_interrupts() {
-    // Twice: the first time it may be in the middle of the events of which one is ours.
-    for _ in 0..2 {
-        let (passed, passes) = sync_channel::<()>(1);
-        let passed = Box::into_raw(Box::new(passed)).cast::<c_void>();
-        // SAFETY: EAL is running; the callback takes the box back, once.
-        let rc = unsafe { sys::rte_eal_alarm_set(1, Some(pass), passed) };
-        if rc != 0 {
-            // SAFETY: there will be no callback, so the box is still ours.
-            drop(unsafe { Box::from_raw(passed.cast::<SyncSender<()>>()) });
-            log::debug!("DPDK's interrupt thread cannot be waited for: {}", errno_text(-rc));
-            return;
-        }
-        // Without an answer there is no such thread, or it hangs: nothing more to wait for.
-        let _ = passes.recv_timeout(INTERRUPTS_TIMEOUT);
+/// Stops DPDK's interrupt thread. Closing a port takes the port's file descriptors from that thread,
+/// which notices when it runs next and then looks through what is in memory that the cleanup unmaps: if
+/// it runs late, it crashes. It cannot be waited for, since one event of its own can follow another.
+fn park_interrupts() {
+    // SAFETY: EAL is running; what runs on the other thread touches nothing of this program.
+    let rc = unsafe { sys::homa_park_interrupts(INTERRUPTS_TIMEOUT_MS) };
+    if rc != 0 {
+        log::debug!("DPDK's interrupt thread cannot be stopped: {}", errno_text(-rc));
     }
-}
-
-/// Called on the interrupt thread.
-unsafe extern "C" fn pass(passed: *mut c_void) {
-    // SAFETY: the box that `settle_interrupts` gave away, for this one call.
-    let passed = unsafe { Box::from_raw(passed.cast::<SyncSender<()>>()) };
-    // Nobody may be waiting any more.
-    let _ = passed.try_send(());
 }
 
 /// Starts EAL; returns what it said.
