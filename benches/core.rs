@@ -3,8 +3,8 @@
 //! runs of different length gives instructions per RPC that repeat to a few: see
 //! docs/PERFORMANCE.md.
 
+use homa::addr::HostAddr;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -77,7 +77,7 @@ impl TxSink<Length> for Wire {
 type Shard = Transport<Length, Length>;
 
 /// Moves what one side sends to the other.
-fn carry(now: Nanos, wire: &mut Wire, from: &mut Shard, to: &mut Shard, addr: IpAddr) {
+fn carry(now: Nanos, wire: &mut Wire, from: &mut Shard, to: &mut Shard, addr: HostAddr) {
     loop {
         from.poll_transmit(now, wire);
         if wire.len == 0 {
@@ -103,7 +103,7 @@ fn run(
     rpcs: u64,
     now: &mut Nanos,
 ) {
-    let hosts = [IpAddr::from(Ipv4Addr::new(10, 0, 0, 1)), Ipv4Addr::new(10, 0, 0, 2).into()];
+    let hosts = [HostAddr::from([10, 0, 0, 1]), HostAddr::from([10, 0, 0, 2])];
     let Some(client_port) = client.open_client_port() else { return };
     let mut wire = Wire::new();
     let (mut done, mut outstanding) = (0, 0);

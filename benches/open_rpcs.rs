@@ -1,10 +1,11 @@
 //! What open RPCs cost: memory per RPC and per peer, and the time of a short RPC beside a million open
 //! ones with ten thousand peers, against the time alone.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::time::Instant;
 
+use homa::addr::HostAddr;
 use homa::time::Nanos;
 use homa::transport::{Config, Event, OutMessage, Payload, PeerRef, Transport, TxSink};
 use homa::wire::{HomaPort, Packet};
@@ -51,7 +52,7 @@ impl TxSink<Length> for Wire {
     }
 }
 
-fn host(number: u32) -> IpAddr {
+fn host(number: u32) -> HostAddr {
     Ipv4Addr::from_bits((10 << 24) + number).into()
 }
 
@@ -62,7 +63,7 @@ fn resident_bytes() -> u64 {
     pages * 4_096
 }
 
-fn carry(now: Nanos, wire: &mut Wire, from: &mut Shard, to: &mut Shard, addr: IpAddr) {
+fn carry(now: Nanos, wire: &mut Wire, from: &mut Shard, to: &mut Shard, addr: HostAddr) {
     while from.poll_transmit(now, wire) > 0 {
         for (packet, payload) in wire.0.drain(..) {
             to.on_packet(now, addr, &packet, Length(payload));

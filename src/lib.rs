@@ -3,6 +3,7 @@
 //! Layers, lowest first; a module imports only what stands above it in this list:
 //!
 //! - [`time`]: time as a value.
+//! - [`addr`]: addresses of hosts.
 //! - [`wire`]: Homa headers and bytes.
 //! - [`transport`]: the protocol of one shard, sans-IO.
 //! - [`net`]: the frames around Homa.
@@ -11,6 +12,7 @@
 //! - [`load`]: workloads, recording and reports of the load generator.
 //! - [`sim`]: a simulated cluster that runs the same protocol code.
 
+pub mod addr;
 pub mod load;
 pub mod net;
 #[cfg(feature = "cli")]

@@ -4,9 +4,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::ops::Range;
 
+use homa::addr::HostAddr;
 use homa::time::Nanos;
 use homa::transport::{Config, Event, OutMessage, Payload, PeerRef, RpcHandle, Transport, TxSink};
 use homa::wire::{HomaPort, Packet};
@@ -107,8 +108,8 @@ impl TxSink<Zeros> for Wire {
 
 type Shard = Transport<Count, Zeros>;
 
-const ADDRESSES: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2))];
+const ADDRESSES: [HostAddr; 2] =
+    [HostAddr::v4(Ipv4Addr::new(10, 0, 0, 1)), HostAddr::v4(Ipv4Addr::new(10, 0, 0, 2))];
 const SERVICE: HomaPort = HomaPort(99);
 
 struct Bench {

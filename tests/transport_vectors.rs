@@ -1,9 +1,10 @@
 //! The wire vectors whose expectation the transport decides: values to be clamped, packets to be
 //! ignored, messages and payloads to be dropped.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::ops::Range;
 
+use homa::addr::HostAddr;
 use homa::time::Nanos;
 use homa::transport::{
     Config, Event, OutMessage, Outcome, Payload, PeerRef, RpcHandle, Transport, TxSink,
@@ -56,7 +57,7 @@ impl TxSink<Zeros> for Sink {
 
 type Shard = Transport<Bytes, Zeros>;
 
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2));
+const PEER: HostAddr = HostAddr::v4(Ipv4Addr::new(10, 0, 1, 2));
 const NOW: Nanos = Nanos::from_ms(1);
 
 struct Vector {

@@ -86,10 +86,10 @@ pub fn receive<'a>(
         return None;
     };
     assert!(datagram.priority < 8);
-    assert_eq!(datagram.dst, IpAddr::V4(frame::OUR_ADDR));
+    assert_eq!(datagram.dst.ip(), IpAddr::V4(frame::OUR_ADDR));
     let packet = frame.get(datagram.start..datagram.start + datagram.len);
     let packet = packet.expect("a packet lies within its frame");
-    Some((datagram.src, packet))
+    Some((datagram.src.ip(), packet))
 }
 
 fn ask_for_path(stack: &mut Stack, now: Nanos, addr: IpAddr) {

@@ -226,7 +226,7 @@ impl Host {
             self.stack.port_unreachable(self.now, frame);
         }
         let payload = Bytes(bytes.len().saturating_sub(DATA_HEADER_LEN) as u32);
-        self.transport.on_packet(self.now, src, &packet, payload);
+        self.transport.on_packet(self.now, src.into(), &packet, payload);
     }
 
     fn call(&mut self, input: &mut Input<'_>) {
@@ -235,7 +235,9 @@ impl Host {
         let message = Outgoing(input.word() % (MAX_MESSAGE_LENGTH + 2));
         let cookie = self.calls.len() as u64;
         let (port, to) = (self.client_port, IpAddr::V4(peer));
-        if let Ok((rpc, id)) = self.transport.call(self.now, port, to, SERVICE, message, cookie) {
+        if let Ok((rpc, id)) =
+            self.transport.call(self.now, port, to.into(), SERVICE, message, cookie)
+        {
             assert!(id.is_client() && id.0 != 0);
             self.calls.push((id, rpc));
             self.open.insert(cookie);
@@ -331,7 +333,7 @@ impl Host {
                 UnreachableCause::Protocol => Unreachable::Protocol,
                 _ => Unreachable::Host,
             };
-            self.transport.on_unreachable(self.now, quoted.dst, what);
+            self.transport.on_unreachable(self.now, quoted.dst.into(), what);
         }
     }
 

@@ -17,6 +17,7 @@ use super::path::{Path, Route, RouteAddresses};
 use super::path_mtu::PathMtus;
 use super::token_bucket::TokenBucket;
 use super::{HOMA_PROTOCOL, ipv4, ipv6};
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 
 mod discovery;
@@ -51,9 +52,9 @@ pub enum Received {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
     /// The peer.
-    pub src: IpAddr,
+    pub src: HostAddr,
     /// Our address.
-    pub dst: IpAddr,
+    pub dst: HostAddr,
     /// The network priority it travelled at, 0 to 7.
     pub priority: u8,
     /// How it was wrapped.
@@ -232,8 +233,8 @@ impl Stack {
             return None;
         }
         Some(Datagram {
-            src: IpAddr::V4(src),
-            dst: IpAddr::V4(subnet.addr),
+            src: HostAddr::v4(src),
+            dst: HostAddr::v4(subnet.addr),
             priority: ip[1] >> 5,
             encapsulation: Encapsulation::Native,
             start: LINK_BYTES + ipv4::HEADER_BYTES,

@@ -2,12 +2,12 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::cx::Cx;
 use super::outgoing::Outgoing;
 use super::payload::{Message, PacketBytes};
+use crate::addr::HostAddr;
 use crate::transport::{Refused, RpcError, RpcHandle};
 use crate::wire::{HomaPort, RpcId};
 
@@ -104,7 +104,7 @@ pub struct Responder {
     /// The id of the RPC as its client knows it.
     pub id: RpcId,
     /// The client's address.
-    pub client: IpAddr,
+    pub client: HostAddr,
     /// The client's port.
     pub client_port: HomaPort,
     /// Our port that the request went to.

@@ -164,7 +164,8 @@ impl Cx<'_> {
         let (now, message) = (self.now, message.into());
         let mut sink = Sink::new(now, self.egress, self.stack);
         let transport = &mut *self.transport;
-        let started = transport.call_through(now, from, host, port, message, cookie, &mut sink);
+        let started =
+            transport.call_through(now, from, host.into(), port, message, cookie, &mut sink);
         sink.finish();
         started.map(|(_, id)| id)
     }

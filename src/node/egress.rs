@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::Range;
 
+use crate::addr::HostAddr;
 use crate::dpdk::{Capabilities, Mbuf, MbufCache, TxBurst};
 use crate::net::{Encapsulation, Path, PathState, Stack};
 use crate::time::Nanos;
@@ -35,7 +36,7 @@ pub(super) struct EgressCounters {
 
 /// The way to a peer, valid while the stack's generation is what it was.
 struct CachedPath {
-    addr: IpAddr,
+    addr: HostAddr,
     generation: u32,
     path: Path,
 }
@@ -196,7 +197,7 @@ impl<'a> Sink<'a> {
     fn look_up(&mut self, to: PeerRef) -> Way {
         // A cached way means that packets went back and forth: no need to ask whether it is there.
         let index = to.index as usize;
-        match self.stack.path(self.now, to.addr) {
+        match self.stack.path(self.now, to.addr.ip()) {
             PathState::Ready(path) => {
                 let generation = self.stack.generation();
                 if index >= self.egress.paths.len() {
@@ -228,7 +229,7 @@ impl<'a> Sink<'a> {
         let mut header = [0; MAX_HEADER_LEN];
         let length = packet.emit(&mut header);
         if mbuf.extend_from_slice(&header[..length]) && mbuf.extend_from_slice(payload) {
-            egress.unresolved.push_back(Unresolved { dst: to.addr, priority, packet: mbuf });
+            egress.unresolved.push_back(Unresolved { dst: to.addr.ip(), priority, packet: mbuf });
         } else {
             egress.counters.no_mbuf += 1;
         }
@@ -239,7 +240,8 @@ impl<'a> Sink<'a> {
     #[cold]
     fn keep_data(&mut self, to: PeerRef, priority: u8, packet: &Packet, payload: &[u8]) {
         let Body::Data(data) = packet.body else { return };
-        let piece_bytes = self.stack.payload_max(to.addr).saturating_sub(DATA_HEADER_LEN).max(1);
+        let piece_bytes =
+            self.stack.payload_max(to.addr.ip()).saturating_sub(DATA_HEADER_LEN).max(1);
         for (index, piece) in payload.chunks(piece_bytes).enumerate() {
             let offset = data.offset + (index * piece_bytes) as u32;
             let body = Body::Data(Data { offset, ..data });

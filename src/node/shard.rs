@@ -352,7 +352,7 @@ impl<'a, A: App> Shard<'a, A> {
             return;
         };
         if let Some(crossing) = &mut self.crossing {
-            let way = crossing.way(datagram.src, datagram.dst, &packet.header, crossed);
+            let way = crossing.way(datagram.src.ip(), datagram.dst.ip(), &packet.header, crossed);
             if way != Way::Here {
                 self.redirect(way, mbuf);
                 return;
@@ -476,7 +476,7 @@ impl<'a, A: App> Shard<'a, A> {
                 self.egress.send_resolved(now, &mut self.stack);
                 let question = if hop.is_ipv4() { "ARP" } else { "Neighbour Solicitations" };
                 log::warn!("{hop} does not answer {question}: is it up, and on this network?");
-                self.transport.on_unreachable(now, hop, Unreachable::Host);
+                self.transport.on_unreachable(now, hop.into(), Unreachable::Host);
             }
             NetEvent::PeerUnreachable { cause, quoted, .. } => {
                 self.on_peer_unreachable(now, cause, &quoted);
@@ -509,7 +509,7 @@ impl<'a, A: App> Shard<'a, A> {
                 Unreachable::Host
             }
         };
-        self.transport.on_unreachable(now, quoted.dst, what);
+        self.transport.on_unreachable(now, quoted.dst.into(), what);
     }
 
     /// Smaller packets to a peer from now on, if the one that was too large can have been ours.
@@ -522,7 +522,9 @@ impl<'a, A: App> Shard<'a, A> {
     /// Whether a quoted packet belongs to an RPC that we have: anybody can make one up.
     fn is_under_way(&mut self, quoted: &QuotedPacket) -> bool {
         let port = HomaPort(quoted.src_port);
-        quoted.sender_id.is_some_and(|id| self.transport.has_rpc(quoted.dst, port, RpcId(id)))
+        quoted
+            .sender_id
+            .is_some_and(|id| self.transport.has_rpc(quoted.dst.into(), port, RpcId(id)))
     }
 
     // ---- out ---------------------------------------------------------------------------------

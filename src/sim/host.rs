@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use crate::addr::HostAddr;
 use crate::load::arrival::Arrivals;
 use crate::time::Nanos;
 use crate::transport::{PeerRef, TxSink};
@@ -21,13 +22,13 @@ use super::shards::Shards;
 const NETWORK: u32 = 10 << 24;
 
 /// The address of a host.
-pub(crate) fn address(host: u16) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from_bits(NETWORK | u32::from(host)))
+pub(crate) fn address(host: u16) -> HostAddr {
+    HostAddr::v4(Ipv4Addr::from_bits(NETWORK | u32::from(host)))
 }
 
 /// The host that has an address.
-pub(crate) fn host_at(addr: IpAddr) -> u16 {
-    match addr {
+pub(crate) fn host_at(addr: HostAddr) -> u16 {
+    match addr.ip() {
         IpAddr::V4(addr) => (addr.to_bits() & 0xffff) as u16,
         IpAddr::V6(_) => unreachable!("hosts of the simulator have IPv4 addresses"),
     }

@@ -2,12 +2,12 @@
 //! with the same function that says which packet belongs to which.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
+use crate::addr::HostAddr;
 use crate::net::Steering;
 use crate::time::Nanos;
 use crate::transport::{
@@ -56,7 +56,7 @@ pub struct Crossings {
 #[derive(Debug)]
 struct Waiting<C> {
     ready: Nanos,
-    src: IpAddr,
+    src: HostAddr,
     packet: Packet,
     piece: Piece<C>,
 }
@@ -91,7 +91,7 @@ pub(crate) struct Shards<C: Contents> {
     shards: Vec<Shard<C>>,
     host: Arc<HostShare>,
     steering: Steering,
-    ours: IpAddr,
+    ours: HostAddr,
     budget: i64,
     next_caller: usize,
     hop: Nanos,
@@ -107,7 +107,7 @@ impl<C: Contents> Shards<C> {
     pub(crate) fn new(
         config: &Config,
         host: &HostConfig,
-        ours: IpAddr,
+        ours: HostAddr,
         service: HomaPort,
     ) -> Result<Self, ConfigError> {
         let count = u8::try_from(host.shards).unwrap_or(u8::MAX);
@@ -155,26 +155,33 @@ impl<C: Contents> Shards<C> {
     }
 
     /// Gives all shards a packet, as if each had talked to its sender.
-    pub(crate) fn teach(&mut self, src: IpAddr, packet: &Packet) {
+    pub(crate) fn teach(&mut self, src: HostAddr, packet: &Packet) {
         for shard in &mut self.shards {
             let _ = shard.transport.on_packet(Nanos::ZERO, src, packet, Piece::default());
         }
     }
 
-    pub(crate) fn on_packet(&mut self, now: Nanos, src: IpAddr, packet: &Packet, piece: Piece<C>) {
+    pub(crate) fn on_packet(
+        &mut self,
+        now: Nanos,
+        src: HostAddr,
+        packet: &Packet,
+        piece: Piece<C>,
+    ) {
         if let [alone] = &mut self.shards[..]
             && self.stall_every_ns == 0
         {
             let _ = alone.transport.on_packet(now, src, packet, piece);
             return;
         }
-        let Some(owner) = self.steering.owner(src, self.ours, &packet.header) else {
+        let Some(owner) = self.steering.owner(src.ip(), self.ours.ip(), &packet.header) else {
             self.faults.no_owner += 1;
             return;
         };
         // The NIC spreads by addresses alone: what it can do with packets that are not TCP.
         let none = HomaPort(0);
-        let arrived = self.steering.hash(src, self.ours, none, none) as usize % self.shards.len();
+        let arrived =
+            self.steering.hash(src.ip(), self.ours.ip(), none, none) as usize % self.shards.len();
         let owner = usize::from(owner);
         let crosses = arrived != owner || self.detour;
         self.crossings.redirected += u64::from(crosses);
@@ -243,7 +250,7 @@ impl<C: Contents> Shards<C> {
     pub(crate) fn call(
         &mut self,
         now: Nanos,
-        dst: IpAddr,
+        dst: HostAddr,
         service: HomaPort,
         message: Outgoing,
         cookie: u64,

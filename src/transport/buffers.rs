@@ -1,8 +1,8 @@
 //! What the transport asks of packet buffers and messages. It never looks inside them.
 
 use core::ops::Range;
-use std::net::IpAddr;
 
+use crate::addr::HostAddr;
 use crate::wire::Packet;
 
 /// The payload of one received DATA packet, still in the buffer it arrived in.
@@ -48,7 +48,7 @@ pub struct PeerRef {
     /// Index below `Config::peers_max`. Reused for another address after the peer was evicted.
     pub index: u32,
     /// Where packets to this peer go.
-    pub addr: IpAddr,
+    pub addr: HostAddr,
 }
 
 /// Where packets leave the transport.

@@ -1,7 +1,6 @@
 //! The application's verbs: ports, call, reply, abort.
 
-use std::net::IpAddr;
-
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::wire::{Body, HomaPort, Packet, RpcId};
 
@@ -50,7 +49,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         &mut self,
         now: Nanos,
         port: HomaPort,
-        dst: IpAddr,
+        dst: HostAddr,
         dst_port: HomaPort,
         message: M,
         cookie: u64,
@@ -67,7 +66,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         &mut self,
         now: Nanos,
         port: HomaPort,
-        dst: IpAddr,
+        dst: HostAddr,
         dst_port: HomaPort,
         message: M,
         cookie: u64,
@@ -82,7 +81,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         &mut self,
         now: Nanos,
         port: HomaPort,
-        dst: IpAddr,
+        dst: HostAddr,
         dst_port: HomaPort,
         message: M,
         cookie: u64,
@@ -127,7 +126,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         &mut self,
         now: Nanos,
         port: HomaPort,
-        dst: IpAddr,
+        dst: HostAddr,
         message: M,
     ) -> Result<(RpcId, u32, M), Refused<M>> {
         let reason = if !self.ports.is_open(port) {

@@ -1,11 +1,11 @@
 //! What the transport tells the application, and the ways in which an RPC or a call can fail.
 
 use core::fmt;
-use std::net::IpAddr;
 
 use super::buffers::Payload;
 use super::message::Message;
 use super::slab::Handle;
+use crate::addr::HostAddr;
 use crate::wire::{HomaPort, RpcId};
 
 /// Names one RPC of a transport. A handle whose RPC has ended names nothing, also after its place
@@ -30,7 +30,7 @@ pub enum Event<B: Payload> {
         /// The id as the client knows it.
         id: RpcId,
         /// The client's address.
-        client: IpAddr,
+        client: HostAddr,
         /// The client's port.
         client_port: HomaPort,
         /// Our port that the request went to.

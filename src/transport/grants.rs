@@ -325,7 +325,7 @@ pub(super) fn scheduled_priority(sched_max: u8, rank: usize, count: usize) -> u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{IpAddr, Ipv4Addr};
+    use crate::addr::HostAddr;
 
     #[test]
     fn active_messages_use_the_lowest_levels() {
@@ -341,7 +341,7 @@ mod tests {
         let config = Config::default();
         let (mut grants, mut peers) = (Grants::new(&config), Peers::new(&config));
         for (index, &(host, bytes)) in messages.iter().enumerate() {
-            let addr = IpAddr::from(Ipv4Addr::new(10, 0, 0, host));
+            let addr = HostAddr::from([10, 0, 0, host]);
             let peer = peers.find_or_insert(addr, Nanos::ZERO).unwrap();
             grants.set(&mut peers, peer, index as u32, Key { bytes, age_ns: 0 });
         }

@@ -26,10 +26,4 @@ impl Seed {
         let wide = u128::from(folded ^ a.rotate_left(32)) * 0x9E37_79B9_7F4A_7C15;
         (wide >> 64) as u64 ^ wide as u64
     }
-
-    /// Hash of an address and a word.
-    #[inline]
-    pub(super) fn hash_u128(self, a: u128, b: u64) -> u64 {
-        self.hash((a >> 64) as u64 ^ b.rotate_left(17), a as u64)
-    }
 }

@@ -146,7 +146,7 @@ impl Metrics {
 /// nothing.
 pub trait Probe {
     /// A packet was received, before it is looked at.
-    fn received(&mut self, now: Nanos, from: std::net::IpAddr, packet: &Packet, payload: u32) {
+    fn received(&mut self, now: Nanos, from: crate::addr::HostAddr, packet: &Packet, payload: u32) {
         let _ = (now, from, packet, payload);
     }
 

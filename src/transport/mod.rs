@@ -52,7 +52,6 @@ mod tests;
 
 use core::fmt;
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -66,6 +65,7 @@ pub use sharing::{HostShare, MissedAck, SHARDS_MAX};
 pub use timers::Unreachable;
 pub use transmit::SendOrder;
 
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::wire::{HomaPort, NUM_PRIORITIES, RpcId};
 use cutoffs::Cutoffs;
@@ -291,7 +291,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// Whether there is an RPC with the host `addr` that a packet sent from `port` can belong to whose
     /// sender's id is `id`: news about packets that we never sent are made up.
-    pub fn has_rpc(&mut self, addr: IpAddr, port: HomaPort, id: RpcId) -> bool {
+    pub fn has_rpc(&mut self, addr: HostAddr, port: HomaPort, id: RpcId) -> bool {
         let Some(peer) = self.peers.find(addr) else { return false };
         if id.is_client() {
             let found = self.find_client(id, port).and_then(|index| self.rpcs.get(index));

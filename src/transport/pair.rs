@@ -2,8 +2,9 @@
 
 use core::ops::Range;
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::wire::{Body, HomaPort, Packet};
 
@@ -52,7 +53,7 @@ impl OutMessage for Outgoing {
 pub(crate) struct Frame {
     /// When it left.
     pub(crate) at: Nanos,
-    pub(crate) to: IpAddr,
+    pub(crate) to: HostAddr,
     pub(crate) priority: u8,
     pub(crate) packet: Packet,
     pub(crate) payload: Bytes,
@@ -119,8 +120,8 @@ impl Sink {
 
 pub(crate) type Shard = Transport<Bytes, Outgoing>;
 
-pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-pub(crate) const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+pub(crate) const CLIENT: HostAddr = HostAddr::v4(Ipv4Addr::new(10, 0, 0, 1));
+pub(crate) const SERVER: HostAddr = HostAddr::v4(Ipv4Addr::new(10, 0, 0, 2));
 pub(crate) const SERVICE: HomaPort = HomaPort(99);
 pub(crate) const SEGMENT: u32 = 1_424;
 
@@ -181,7 +182,7 @@ pub(crate) struct Pair {
 }
 
 pub(crate) const DELAY: Nanos = Nanos::from_us(5);
-const ADDRESSES: [IpAddr; 2] = [CLIENT, SERVER];
+const ADDRESSES: [HostAddr; 2] = [CLIENT, SERVER];
 
 impl Pair {
     pub(crate) fn new(config: Config) -> Self {

@@ -1,7 +1,6 @@
 //! What is known about each peer host: its cutoffs, the acks we owe it, its share of our limits.
 
-use std::net::IpAddr;
-
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::wire::{Ack, AckRecord, Header, HomaPort, NUM_PRIORITIES, RpcId};
 
@@ -43,13 +42,12 @@ impl PendingAck {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Peer {
-    key: u128,
     /// When we last had to do with it.
     pub(super) last_heard: Nanos,
     /// RPCs in our tables with this peer, both roles.
     pub(super) rpcs: u32,
     pub(super) server_rpcs: u32,
-    pub(super) addr: IpAddr,
+    pub(super) addr: HostAddr,
     /// The peer stands in the list of those whose acks wait for a packet to ride on.
     pub(super) ack_flush_queued: bool,
     ack_count: u8,
@@ -73,11 +71,10 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(addr: IpAddr, key: u128, secret: u64, now: Nanos) -> Self {
+    fn new(addr: HostAddr, secret: u64, now: Nanos) -> Self {
         let none = PendingAck { id: RpcId(0), client_port: HomaPort(0), server_port: HomaPort(0) };
         Self {
             addr,
-            key,
             secret,
             rpcs: 0,
             server_rpcs: 0,
@@ -182,13 +179,6 @@ impl Peer {
     }
 }
 
-fn key_of(addr: IpAddr) -> u128 {
-    match addr {
-        IpAddr::V4(addr) => addr.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(addr) => addr.to_bits(),
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Peers {
     slab: Slab<Peer>,
@@ -237,27 +227,27 @@ impl Peers {
     }
 
     #[inline]
-    pub(super) fn find(&mut self, addr: IpAddr) -> Option<u32> {
-        let key = key_of(addr);
-        let guess = self.recent[key as usize % RECENT];
+    pub(super) fn find(&mut self, addr: HostAddr) -> Option<u32> {
+        let guess = self.recent[addr.halves()[1] as usize % RECENT];
         match self.slab.get(guess) {
-            Some(peer) if peer.key == key => Some(guess),
-            _ => self.search(key),
+            Some(peer) if peer.addr == addr => Some(guess),
+            _ => self.search(addr),
         }
     }
 
-    fn search(&mut self, key: u128) -> Option<u32> {
-        let hash = self.seed.hash_u128(key, 0) as u32;
+    fn search(&mut self, addr: HostAddr) -> Option<u32> {
+        let [high, low] = addr.halves();
+        let hash = self.seed.hash(high, low) as u32;
         let slab = &self.slab;
-        let found = self.index.find(hash, |i| slab.get(i).is_some_and(|peer| peer.key == key))?;
-        self.recent[key as usize % RECENT] = found;
+        let found = self.index.find(hash, |i| slab.get(i).is_some_and(|peer| peer.addr == addr))?;
+        self.recent[low as usize % RECENT] = found;
         Some(found)
     }
 
     /// The peer with this address; made, in place of an idle one if need be, when it is not known.
     /// `None` when all peers are in use.
     #[inline]
-    pub(super) fn find_or_insert(&mut self, addr: IpAddr, now: Nanos) -> Option<u32> {
+    pub(super) fn find_or_insert(&mut self, addr: HostAddr, now: Nanos) -> Option<u32> {
         let index = match self.find(addr) {
             Some(index) => index,
             None => self.insert(addr, now)?,
@@ -268,16 +258,16 @@ impl Peers {
         Some(index)
     }
 
-    fn insert(&mut self, addr: IpAddr, now: Nanos) -> Option<u32> {
+    fn insert(&mut self, addr: HostAddr, now: Nanos) -> Option<u32> {
         if self.slab.is_full() {
             let idle = self.find_idle()?;
             self.remove(idle);
             self.evicted += 1;
         }
-        let key = key_of(addr);
-        let secret = self.seed.hash_u128(key, 0);
+        let [high, low] = addr.halves();
+        let secret = self.seed.hash(high, low);
         let hash = secret as u32;
-        let handle = self.slab.insert(Peer::new(addr, key, secret, now))?;
+        let handle = self.slab.insert(Peer::new(addr, secret, now))?;
         self.index.insert(hash, handle.index);
         Some(handle.index)
     }
@@ -312,7 +302,7 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn addr(n: u32) -> IpAddr {
+    fn addr(n: u32) -> HostAddr {
         Ipv4Addr::from_bits(0x0a00_0000 + n).into()
     }
 

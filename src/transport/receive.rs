@@ -1,7 +1,6 @@
 //! What every packet does in every state (protocol.md sections 5 and 7).
 
-use std::net::IpAddr;
-
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::wire::{Ack, Body, Cutoffs, Data, Grant, Header, HomaPort, Packet, Resend, RpcId};
 
@@ -30,7 +29,7 @@ pub enum Outcome {
 /// A received packet taken apart, with what was found out about it.
 struct Received<'a> {
     now: Nanos,
-    src: IpAddr,
+    src: HostAddr,
     header: &'a Header,
     /// The RPC id as we know it: even if we are the client.
     id: RpcId,
@@ -50,7 +49,7 @@ impl Received<'_> {
 impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Takes in one packet from `src`. `payload` are the bytes after the header of a DATA packet (for
     /// other types it is dropped). Call [`Transport::end_burst`] after the last one of a burst.
-    pub fn on_packet(&mut self, now: Nanos, src: IpAddr, packet: &Packet, payload: B) -> Outcome {
+    pub fn on_packet(&mut self, now: Nanos, src: HostAddr, packet: &Packet, payload: B) -> Outcome {
         self.metrics.received[Metrics::type_index(packet)] += 1;
         self.probe.received(now, src, packet, payload.len());
         let header = &packet.header;
@@ -135,7 +134,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    fn is_from_its_peer(&self, index: u32, src: IpAddr) -> bool {
+    fn is_from_its_peer(&self, index: u32, src: HostAddr) -> bool {
         let peer = self.rpcs.get(index).and_then(|rpc| self.peers.get(rpc.peer));
         peer.is_some_and(|peer| peer.addr == src)
     }

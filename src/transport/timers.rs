@@ -1,8 +1,7 @@
 //! What silence means: RESEND, NEED_ACK, giving up (protocol.md section 13), and errors that the
 //! network reports (section 15).
 
-use std::net::IpAddr;
-
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::wire::{Body, HomaPort, Packet, Resend};
 
@@ -366,7 +365,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// The network reports that packets to `addr` do not arrive. Our RPCs concerned fail at once,
     /// those of the peer are dropped.
-    pub fn on_unreachable(&mut self, now: Nanos, addr: IpAddr, what: Unreachable) {
+    pub fn on_unreachable(&mut self, now: Nanos, addr: HostAddr, what: Unreachable) {
         let Some(peer) = self.peers.find(addr) else { return };
         let error = match what {
             Unreachable::Port { .. } => RpcError::PortUnreachable,

@@ -346,7 +346,7 @@ impl<'a> Host<'a> {
         let id = RpcId(if self.role == Role::Client { 0xFFFF_0001 } else { 0xFFFF_0000 });
         let header = Header { sport: HomaPort(9), dport, sender_id: id };
         let body = Body::Cutoffs(Cutoffs { cutoffs: CUTOFFS, version });
-        self.transport.on_packet(self.now, peer, &Packet { header, body }, Bytes(0));
+        self.transport.on_packet(self.now, peer.into(), &Packet { header, body }, Bytes(0));
     }
 
     fn act(&mut self, cue: Cue<'_>) {
@@ -366,7 +366,8 @@ impl<'a> Host<'a> {
         let (Some((server, port)), 1..) = (story.server, story.request_bytes) else { return };
         let message =
             Outgoing { bytes: story.request_bytes, segment_bytes: self.scene.segment_bytes };
-        let called = self.transport.call(self.now, story.client_port, server, port, message, id.0);
+        let called =
+            self.transport.call(self.now, story.client_port, server.into(), port, message, id.0);
         let ours = called.expect("room for the call").1;
         self.recorded_id.insert(ours, id);
         self.our_id.insert(id, ours);
@@ -389,7 +390,7 @@ impl<'a> Host<'a> {
             let received = stack.receive(self.now, &frame.bytes, length, IpChecksum::Unknown);
             let Received::Homa(datagram) = received else { return };
             let captured = captured.as_ref().expect("the stack and we agree on what is Homa");
-            assert_eq!((datagram.src, datagram.len), (captured.src, captured.length_bytes));
+            assert_eq!((datagram.src.ip(), datagram.len), (captured.src, captured.length_bytes));
         }
         let Some(captured) = captured.filter(|captured| !captured.is_cut_in_header()) else {
             return;
@@ -405,7 +406,7 @@ impl<'a> Host<'a> {
             stack.port_unreachable(self.now, &frame.bytes);
         }
         let payload = captured.length_bytes.saturating_sub(DATA_HEADER_LEN) as u32;
-        self.transport.on_packet(self.now, captured.src, &packet, Bytes(payload));
+        self.transport.on_packet(self.now, captured.src.into(), &packet, Bytes(payload));
     }
 
     fn pass_time(&mut self, until: Nanos) {
@@ -434,7 +435,7 @@ impl<'a> Host<'a> {
                 {
                     let (local, remote) = (HomaPort(quoted.src_port), HomaPort(quoted.dst_port));
                     let what = Unreachable::Port { local, remote };
-                    self.transport.on_unreachable(self.now, quoted.dst, what);
+                    self.transport.on_unreachable(self.now, quoted.dst.into(), what);
                 }
             }
         }

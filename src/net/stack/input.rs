@@ -109,8 +109,8 @@ impl Stack {
         self.egress.counters.homa_received += 1;
         let Checked { link, packet, .. } = checked;
         Ok(Received::Homa(Datagram {
-            src: packet.src(),
-            dst: packet.dst(),
+            src: packet.src().into(),
+            dst: packet.dst().into(),
             priority: packet.traffic_class() >> 5,
             encapsulation,
             start: link.header_bytes + packet.header_bytes(),

@@ -100,7 +100,7 @@ impl<A: App> Shard<'_, A> {
     /// or table, and packets take a way round through the wrong shard.
     pub(super) fn check_hash(&mut self, mbuf: &Mbuf, datagram: &Datagram, packet: &Packet) {
         let (Some(theirs), Some(crossing)) = (mbuf.rss_hash(), &self.crossing) else { return };
-        let ours = crossing.hash(datagram.src, datagram.dst, &packet.header);
+        let ours = crossing.hash(datagram.src.ip(), datagram.dst.ip(), &packet.header);
         if theirs != ours {
             if self.stats.hash_mismatches == 0 {
                 log::warn!(

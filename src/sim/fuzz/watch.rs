@@ -2,8 +2,8 @@
 //! of grants of its own, so that that of the transport need not be believed.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
+use crate::addr::HostAddr;
 use crate::sim::host::host_at;
 use crate::time::Nanos;
 use crate::transport::{Config, PeerRef, Probe};
@@ -70,7 +70,7 @@ impl Watch {
 }
 
 impl Probe for Watch {
-    fn received(&mut self, now: Nanos, from: IpAddr, packet: &Packet, payload: u32) {
+    fn received(&mut self, now: Nanos, from: HostAddr, packet: &Packet, payload: u32) {
         let host = self.host;
         self.trace.line(now, || {
             let line = packet.with_payload(payload as usize);

@@ -25,9 +25,9 @@ mod snapshot;
 
 use core::fmt;
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::wire::{HomaPort, RpcId};
 
@@ -119,7 +119,7 @@ impl fmt::Debug for HostShare {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissedAck {
     /// The client.
-    pub client: IpAddr,
+    pub client: HostAddr,
     /// The id of the RPC as the client knows it.
     pub id: RpcId,
     /// Our port.

@@ -1,8 +1,7 @@
 //! Grants: who may send how much, when, at which priority (protocol.md section 11).
 
-use std::net::IpAddr;
-
 use super::solo::*;
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::transport::pair::*;
 use crate::transport::*;
@@ -13,12 +12,12 @@ fn plain() -> Config {
     Config { grant_min_bytes: 0, grant_fifo_permille: 0, pacing: false, ..Config::default() }
 }
 
-fn client(n: u8) -> IpAddr {
-    IpAddr::from([10, 0, 1, n])
+fn client(n: u8) -> HostAddr {
+    HostAddr::from([10, 0, 1, n])
 }
 
 /// A packet of a long request from `from`, without ending the burst.
-fn feed(solo: &mut Solo, from: IpAddr, id: u64, range: core::ops::Range<u32>, length: u32) {
+fn feed(solo: &mut Solo, from: HostAddr, id: u64, range: core::ops::Range<u32>, length: u32) {
     let (body, bytes) = data_with(range, length, |data| data.incoming = length.min(10_000));
     let packet = Packet { header: client_header(RpcId(id)), body };
     solo.shard.on_packet(solo.now, from, &packet, Bytes(bytes));

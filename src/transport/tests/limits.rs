@@ -3,9 +3,9 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use super::solo::*;
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::transport::pair::*;
 use crate::transport::*;
@@ -66,7 +66,7 @@ fn a_tombstone_concerns_one_client_port_and_address() {
 fn a_server_that_cannot_remember_more_refuses() {
     let mut solo = Solo::new(Config { tombstones_max: 4, ..config() });
     for client in 0..20 {
-        let from = IpAddr::from([10, 0, 2, client]);
+        let from = HostAddr::from([10, 0, 2, client]);
         solo.receive(from, client_header(ID), data(0..100, 100));
         for event in solo.events() {
             let Event::Request { rpc, .. } = event else { panic!("{event:?}") };
@@ -79,7 +79,7 @@ fn a_server_that_cannot_remember_more_refuses() {
     assert_eq!(solo.shard.metrics().refused_tombstones, 16);
     // None of those served is executed again.
     for client in 0..4 {
-        let from = IpAddr::from([10, 0, 2, client]);
+        let from = HostAddr::from([10, 0, 2, client]);
         solo.receive(from, client_header(ID), data(0..100, 100));
     }
     assert!(solo.events().is_empty());
@@ -90,7 +90,7 @@ fn a_server_that_cannot_remember_more_refuses() {
 fn a_server_promises_no_more_than_it_can_remember() {
     let mut solo = Solo::new(Config { tombstones_max: 4, ..config() });
     for client in 0..20 {
-        let from = IpAddr::from([10, 0, 2, client]);
+        let from = HostAddr::from([10, 0, 2, client]);
         solo.receive(from, client_header(ID), data(0..100, 100));
     }
     let requests = solo.events();
@@ -232,7 +232,7 @@ fn calls_of_impossible_length_come_back() {
 #[test]
 fn peers_max_refuses_when_all_are_in_use() {
     let mut solo = Solo::new(Config { peers_max: 2, ..config() });
-    let peer = |n| IpAddr::from([10, 0, 3, n]);
+    let peer = |n| HostAddr::from([10, 0, 3, n]);
     for n in 0..4 {
         solo.receive(peer(n), client_header(ID), data(0..100, 100));
     }
@@ -265,7 +265,7 @@ fn an_evicted_peer_takes_no_packets_of_its_own_elsewhere() {
 fn thousands_of_peers_pass_through_a_small_table() {
     let mut solo = Solo::new(Config { peers_max: 8, ..config() });
     for n in 0..5_000_u32 {
-        let from = IpAddr::from((0x0b00_0000 + n).to_be_bytes());
+        let from = HostAddr::from((0x0b00_0000 + n).to_be_bytes());
         solo.receive(from, client_header(ID), data(0..100, 100));
         let (rpc, _) = solo.request();
         solo.reply(rpc, 10);

@@ -1,11 +1,11 @@
 //! Several shards of one host: together they grant and send as one.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::random::Random;
 use super::solo::*;
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::transport::pair::*;
 use crate::transport::*;
@@ -28,8 +28,8 @@ fn plain() -> Config {
     Config { grant_min_bytes: 0, grant_fifo_permille: 0, pacing: false, ..Config::default() }
 }
 
-fn client(n: u64) -> IpAddr {
-    IpAddr::from([10, 0, 1, n as u8])
+fn client(n: u64) -> HostAddr {
+    HostAddr::from([10, 0, 1, n as u8])
 }
 
 /// Takes in a packet of the request `id` of client `n` as a burst.

@@ -1,8 +1,8 @@
 //! One transport, fed packet by packet: the bench for tests of what one packet does.
 
 use core::ops::Range;
-use std::net::IpAddr;
 
+use crate::addr::HostAddr;
 use crate::time::Nanos;
 use crate::transport::pair::*;
 use crate::transport::*;
@@ -43,7 +43,7 @@ impl Solo {
     }
 
     /// Takes in one packet as a burst of its own.
-    pub(super) fn receive(&mut self, from: IpAddr, header: Header, content: Content) -> Outcome {
+    pub(super) fn receive(&mut self, from: HostAddr, header: Header, content: Content) -> Outcome {
         let packet = Packet { header, body: content.0 };
         let outcome = self.shard.on_packet(self.now, from, &packet, Bytes(content.1));
         self.shard.end_burst(self.now);
