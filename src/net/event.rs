@@ -96,6 +96,11 @@ impl EventQueue {
         has_room
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     pub(super) fn pop(&mut self) -> Option<NetEvent> {
         self.events.pop_front()
     }

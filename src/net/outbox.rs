@@ -45,6 +45,11 @@ impl Outbox {
         true
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
     /// Takes every frame out, oldest first.
     pub(super) fn drain(&mut self, mut emit: impl FnMut(&[u8])) {
         while self.queued > 0 {

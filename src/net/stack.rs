@@ -66,6 +66,14 @@ pub struct Datagram {
     pub len: usize,
 }
 
+impl Datagram {
+    /// The Homa packet in `frame`, where it was found; nothing if only a part of it is there.
+    #[inline]
+    pub fn of<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        frame.get(self.start..self.start + self.len).unwrap_or_default()
+    }
+}
+
 /// How a Homa packet lies in an IP packet (protocol.md section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encapsulation {
@@ -365,6 +373,12 @@ impl Stack {
     #[inline]
     pub fn poll_transmit(&mut self, emit: impl FnMut(&[u8])) {
         self.egress.outbox.drain(emit);
+    }
+
+    /// Whether there are frames to take out, or events.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        !self.egress.outbox.is_empty() || !self.egress.events.is_empty()
     }
 
     /// Takes out the oldest event.

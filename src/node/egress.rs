@@ -128,6 +128,12 @@ impl Egress {
         }
     }
 
+    /// Whether packets wait here for the port.
+    #[inline]
+    pub(super) fn has_work(&self) -> bool {
+        !self.burst.is_empty() || self.segmentation.has_spilled()
+    }
+
     /// Whether [`Egress::send_resolved`] has left packets for want of room.
     #[inline]
     pub(super) fn has_resolved(&self) -> bool {
@@ -159,10 +165,19 @@ pub(super) struct Sink<'a> {
     stack: &'a mut Stack,
 }
 
+/// Where the way to a peer stands.
 enum Way {
-    Ready(Path),
+    /// In [`Egress::paths`], under the index of the peer.
+    Cached,
     Resolving,
     None,
+}
+
+/// The way to `to`, if it is known and still valid.
+#[inline]
+fn cached(paths: &[Option<CachedPath>], generation: u32, to: PeerRef) -> Option<&Path> {
+    let way = paths.get(to.index as usize)?.as_ref()?;
+    (way.generation == generation && way.addr == to.addr).then_some(&way.path)
 }
 
 impl<'a> Sink<'a> {
@@ -182,14 +197,12 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// Sees to it that the way to `to` is known, if it can be.
     #[inline]
-    fn path(&mut self, to: PeerRef) -> Way {
-        let generation = self.stack.generation();
-        match self.egress.paths.get(to.index as usize) {
-            Some(Some(cached)) if cached.generation == generation && cached.addr == to.addr => {
-                Way::Ready(cached.path)
-            }
-            _ => self.look_up(to),
+    fn way(&mut self, to: PeerRef) -> Way {
+        match cached(&self.egress.paths, self.stack.generation(), to) {
+            Some(_) => Way::Cached,
+            None => self.look_up(to),
         }
     }
 
@@ -204,7 +217,7 @@ impl<'a> Sink<'a> {
                     self.egress.paths.resize_with(index + 1, || None);
                 }
                 self.egress.paths[index] = Some(CachedPath { addr: to.addr, generation, path });
-                Way::Ready(path)
+                Way::Cached
             }
             PathState::Resolving => Way::Resolving,
             PathState::Unreachable(_) => {
@@ -257,22 +270,24 @@ impl TxSink<Outgoing> for Sink<'_> {
     }
 
     fn control(&mut self, to: PeerRef, priority: u8, packet: &Packet) {
-        let path = match self.path(to) {
-            Way::Ready(path) => path,
+        match self.way(to) {
+            Way::Cached => {}
             Way::Resolving => return self.keep(to, priority, packet, &[]),
             Way::None => return,
-        };
-        let Some(mut mbuf) = self.egress.headers.alloc() else {
-            self.egress.counters.no_mbuf += 1;
+        }
+        let egress = &mut *self.egress;
+        let Some(path) = cached(&egress.paths, self.stack.generation(), to) else { return };
+        let Some(mut mbuf) = egress.headers.alloc() else {
+            egress.counters.no_mbuf += 1;
             return;
         };
         let (link_len, homa_len) = (path.header_len(), packet.emitted_len());
         let Some(frame) = mbuf.append(link_len + homa_len) else { return };
         path.write(frame, priority, homa_len);
         packet.emit(&mut frame[link_len..]);
-        complete(&path, &mut frame[link_len..], &[]);
+        complete(path, &mut frame[link_len..], &[]);
         // The transport asked for room first.
-        let _ = self.egress.burst.push(mbuf);
+        let _ = egress.burst.push(mbuf);
     }
 
     #[inline]
@@ -284,15 +299,17 @@ impl TxSink<Outgoing> for Sink<'_> {
         message: &mut Outgoing,
         range: Range<u32>,
     ) {
-        let path = match self.path(to) {
-            Way::Ready(path) => path,
+        match self.way(to) {
+            Way::Cached => {}
             Way::Resolving => return self.keep_data(to, priority, packet, message.bytes(range)),
             Way::None => return,
-        };
+        }
+        let egress = &mut *self.egress;
+        let Some(path) = cached(&egress.paths, self.stack.generation(), to) else { return };
         let link_len = path.header_len();
         let payload_len = (range.end - range.start) as usize;
-        let egress = &mut *self.egress;
         if !path.takes(DATA_HEADER_LEN + payload_len) {
+            let path = *path;
             return egress.send_segmented(to, &path, priority, packet, message, range);
         }
         let header_bytes = link_len + DATA_HEADER_LEN;

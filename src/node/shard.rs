@@ -342,14 +342,17 @@ impl<'a, A: App> Shard<'a, A> {
     /// One frame in one segment.
     #[inline]
     fn input(&mut self, now: Nanos, mbuf: Mbuf, crossed: bool) {
+        // What is found is looked at where it is: moved, it would be copied.
         let frame = mbuf.data();
-        let Some((datagram, packet)) =
-            parse(&mut self.stack, &mut self.stats, now, frame, checksum_of(&mbuf))
-        else {
-            if self.crossing.is_some() {
-                self.tell_all(&mbuf);
-            }
-            return;
+        let received = self.stack.receive(now, frame, frame.len(), checksum_of(&mbuf));
+        let Received::Homa(datagram) = &received else {
+            self.stats.not_homa += 1;
+            return self.tell_all(&mbuf);
+        };
+        let parsed = Packet::parse(datagram.of(frame));
+        let Ok(packet) = &parsed else {
+            self.stats.malformed += 1;
+            return self.tell_all(&mbuf);
         };
         if let Some(crossing) = &mut self.crossing {
             let way = crossing.way(datagram.src.ip(), datagram.dst.ip(), &packet.header, crossed);
@@ -358,17 +361,26 @@ impl<'a, A: App> Shard<'a, A> {
                 return;
             }
             if datagram.encapsulation == net::Encapsulation::MarkedTcp && !crossed {
-                self.check_hash(&mbuf, &datagram, &packet);
+                self.check_hash(&mbuf, datagram, packet);
             }
         }
-        let frame = mbuf.data();
         if !self.transport.is_port_open(&packet.header) {
-            self.stack.port_unreachable(now, frame);
+            return self.closed_port(now, &mbuf, datagram, packet);
         }
         let end = datagram.start + datagram.len;
         let start = (datagram.start + DATA_HEADER_LEN).min(end);
         let payload = PacketBytes::of_mbuf(mbuf, start..end);
-        self.transport.on_packet(now, datagram.src, &packet, payload);
+        if let Some(event) = self.transport.take_in(now, datagram.src, packet, payload) {
+            self.hand_over(now, event);
+        }
+    }
+
+    /// A packet to a port that nobody has opened.
+    #[cold]
+    fn closed_port(&mut self, now: Nanos, mbuf: &Mbuf, datagram: &net::Datagram, packet: &Packet) {
+        self.stack.port_unreachable(now, mbuf.data());
+        let nothing = PacketBytes::of_copy(Box::default(), 0..0);
+        self.transport.on_packet(now, datagram.src, packet, nothing);
     }
 
     /// A frame of several segments: put together in the first if it has the room, else copied out.
@@ -385,10 +397,13 @@ impl<'a, A: App> Shard<'a, A> {
         self.stats.rx_copied += 1;
         let mut frame = vec![0; mbuf.packet_len()].into_boxed_slice();
         mbuf.copy_to(0, &mut frame);
-        let checksum = checksum_of(&mbuf);
-        let Some((datagram, packet)) =
-            parse(&mut self.stack, &mut self.stats, now, &frame, checksum)
-        else {
+        let received = self.stack.receive(now, &frame, frame.len(), checksum_of(&mbuf));
+        let Received::Homa(datagram) = received else {
+            self.stats.not_homa += 1;
+            return;
+        };
+        let Ok(packet) = Packet::parse(datagram.of(&frame)) else {
+            self.stats.malformed += 1;
             return;
         };
         if !self.transport.is_port_open(&packet.header) {
@@ -406,25 +421,30 @@ impl<'a, A: App> Shard<'a, A> {
     #[inline]
     fn deliver(&mut self, now: Nanos) {
         while let Some(event) = self.transport.poll_event() {
-            match event {
-                Event::Request { rpc, id, client, client_port, port, message } => {
-                    let abandoned = Some(Rc::clone(&self.abandoned));
-                    let responder = Responder { rpc, id, client, client_port, port, abandoned };
-                    let request = Request { message, responder };
-                    self.with_app_at(now, |app, cx| app.on_request(cx, request));
-                }
-                Event::Response { cookie, id, result } => {
-                    let response = match result {
-                        Ok(message) => Ok(Response { cookie, id, message }),
-                        Err(error) => Err(CallFailed { cookie, id, error }),
-                    };
-                    self.with_app_at(now, |app, cx| app.on_response(cx, response));
-                }
-                Event::RequestHead { rpc, length } => self.announce(now, rpc, length),
-            }
+            self.hand_over(now, event);
         }
         if !self.abandoned.borrow().is_empty() {
             self.forget_abandoned(now);
+        }
+    }
+
+    #[inline(always)]
+    fn hand_over(&mut self, now: Nanos, event: Event<PacketBytes>) {
+        match event {
+            Event::Request { rpc, id, client, client_port, port, message } => {
+                let abandoned = Some(Rc::clone(&self.abandoned));
+                let responder = Responder { rpc, id, client, client_port, port, abandoned };
+                let request = Request { message, responder };
+                self.with_app_at(now, |app, cx| app.on_request(cx, request));
+            }
+            Event::Response { cookie, id, result } => {
+                let response = match result {
+                    Ok(message) => Ok(Response { cookie, id, message }),
+                    Err(error) => Err(CallFailed { cookie, id, error }),
+                };
+                self.with_app_at(now, |app, cx| app.on_response(cx, response));
+            }
+            Event::RequestHead { rpc, length } => self.announce(now, rpc, length),
         }
     }
 
@@ -531,15 +551,14 @@ impl<'a, A: App> Shard<'a, A> {
 
     #[inline]
     fn transmit(&mut self, now: Nanos) -> usize {
-        self.egress.send_own_frames(&mut self.stack);
-        if self.egress.has_resolved() {
-            self.egress.send_resolved(now, &mut self.stack);
-        }
-        while let Some(event) = self.stack.poll_event() {
-            self.on_net_event(now, event);
+        if self.stack.has_output() || self.egress.has_resolved() {
+            self.transmit_own(now);
         }
         let mut handed_over = 0;
         for _ in 0..TX_ROUNDS {
+            if !self.transport.has_to_send() && !self.egress.has_work() {
+                break;
+            }
             let mut sink = Sink::new(now, &mut self.egress, &mut self.stack);
             self.transport.poll_transmit(now, &mut sink);
             sink.finish();
@@ -554,6 +573,18 @@ impl<'a, A: App> Shard<'a, A> {
         }
         self.stats.tx_packets += handed_over as u64;
         handed_over
+    }
+
+    /// What the network stack has to send and to tell.
+    #[cold]
+    fn transmit_own(&mut self, now: Nanos) {
+        self.egress.send_own_frames(&mut self.stack);
+        if self.egress.has_resolved() {
+            self.egress.send_resolved(now, &mut self.stack);
+        }
+        while let Some(event) = self.stack.poll_event() {
+            self.on_net_event(now, event);
+        }
     }
 
     /// Hands waiting packets to the port.
@@ -609,30 +640,6 @@ impl Loss {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         (self.random >> 32) as u32
-    }
-}
-
-/// What a frame holds for the transport, if anything. Inlined, so that its large result is not copied
-/// through memory.
-#[inline(always)]
-fn parse(
-    stack: &mut Stack,
-    stats: &mut ShardStats,
-    now: Nanos,
-    frame: &[u8],
-    checksum: net::IpChecksum,
-) -> Option<(net::Datagram, Packet)> {
-    let Received::Homa(datagram) = stack.receive(now, frame, frame.len(), checksum) else {
-        stats.not_homa += 1;
-        return None;
-    };
-    let bytes = frame.get(datagram.start..datagram.start + datagram.len)?;
-    match Packet::parse(bytes) {
-        Ok(packet) => Some((datagram, packet)),
-        Err(_) => {
-            stats.malformed += 1;
-            None
-        }
     }
 }
 

@@ -86,11 +86,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         message: M,
         cookie: u64,
     ) -> Result<(Handle, RpcId), Refused<M>> {
-        let (id, peer, message) = match self.admit_call(now, port, dst, message) {
+        let (id, peer) = match self.admit_call(now, port, dst, &message) {
             Ok(admitted) => admitted,
-            Err(refused) => {
+            Err(reason) => {
                 self.metrics.refused_calls += 1;
-                return Err(refused);
+                return Err(Refused { reason, message });
             }
         };
         let mut outbound = Outbound::new(message, self.unsched_limit(peer), now);
@@ -127,8 +127,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         now: Nanos,
         port: HomaPort,
         dst: HostAddr,
-        message: M,
-    ) -> Result<(RpcId, u32, M), Refused<M>> {
+        message: &M,
+    ) -> Result<(RpcId, u32), RefusedReason> {
         let reason = if !self.ports.is_open(port) {
             Some(RefusedReason::PortNotOpen)
         } else if self.client_count >= self.config.client_rpcs_max {
@@ -136,18 +136,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         } else if self.ledger.retained() > self.retained_full() {
             Some(RefusedReason::ReceiveBuffersLow)
         } else {
-            self.refuse_message(&message, self.request_bytes)
+            self.refuse_message(message, self.request_bytes)
         };
         if let Some(reason) = reason {
-            return Err(Refused { reason, message });
+            return Err(reason);
         }
-        let Some(id) = self.next_rpc_id() else {
-            return Err(Refused { reason: RefusedReason::TooManyRpcs, message });
-        };
-        match self.peers.find_or_insert(dst, now) {
-            Some(peer) => Ok((id, peer, message)),
-            None => Err(Refused { reason: RefusedReason::TooManyPeers, message }),
-        }
+        let id = self.next_rpc_id().ok_or(RefusedReason::TooManyRpcs)?;
+        let peer = self.peers.find_or_insert(dst, now).ok_or(RefusedReason::TooManyPeers)?;
+        Ok((id, peer))
     }
 
     fn refuse_message(&self, message: &M, held_bytes: u64) -> Option<RefusedReason> {
@@ -196,6 +192,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     fn start_reply(&mut self, now: Nanos, rpc: RpcHandle, message: M) -> Result<(), Refused<M>> {
+        if self.response_bytes >= self.config.outgoing_max_bytes {
+            // Acks that have come in may make room.
+            self.settle_acks(now);
+        }
         if let Some(reason) = self.refuse_message(&message, self.response_bytes) {
             return Err(Refused { reason, message });
         }

@@ -171,7 +171,15 @@ fn insert_sorted(entries: &mut [Entry; BEST_MAX], count: usize, entry: Entry) ->
 
 impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Decides on grants. Once per burst, not per packet, so that a burst of DATA costs one GRANT.
+    #[inline]
     pub(super) fn decide_grants(&mut self, now: Nanos) {
+        // Most bursts bring whole messages only.
+        if self.share.is_some() || self.grants.grantable() > 0 {
+            self.decide_among_grantable(now);
+        }
+    }
+
+    fn decide_among_grantable(&mut self, now: Nanos) {
         if self.grants.held_back && self.ledger.retained() <= self.retained_scarce() {
             // The application has dropped messages.
             self.grants.dirty = true;

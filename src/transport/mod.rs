@@ -67,7 +67,7 @@ pub use transmit::SendOrder;
 
 use crate::addr::HostAddr;
 use crate::time::Nanos;
-use crate::wire::{HomaPort, NUM_PRIORITIES, RpcId};
+use crate::wire::{AckRecord, HomaPort, NUM_PRIORITIES, RpcId};
 use cutoffs::Cutoffs;
 use grants::Grants;
 use hash::Seed;
@@ -110,6 +110,8 @@ pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
     /// The message that may exceed the limit on retained packets.
     overdraft: Option<Handle>,
     events: VecDeque<Event<B>>,
+    /// Acks received in this burst, and from whom.
+    acks: Vec<(HostAddr, AckRecord)>,
     /// Peers with acks that wait for a DATA packet, and since when.
     ack_flushes: VecDeque<(u32, Nanos)>,
     /// Bytes of requests held for sending, and of responses. Each has a limit of its own: servers that
@@ -153,6 +155,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             overdraft: None,
             // What one burst brings. Small, because a ring uses all of its memory in turn.
             events: VecDeque::with_capacity(16),
+            acks: Vec::with_capacity(receive::DEFERRED_ACKS_MAX),
             ack_flushes: VecDeque::with_capacity(64),
             request_bytes: 0,
             response_bytes: 0,
@@ -226,8 +229,12 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.events.pop_front()
     }
 
-    /// To be called after the packets of a receive burst: decides on grants, once for all of them.
+    /// To be called after the packets of a receive burst: takes in their acks, and decides on grants, once
+    /// for all of them.
     pub fn end_burst(&mut self, now: Nanos) {
+        if !self.acks.is_empty() {
+            self.settle_acks(now);
+        }
         self.decide_grants(now);
     }
 
@@ -349,7 +356,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         })
     }
 
-    /// Enters an RPC into the tables. The caller has checked that there is room.
+    /// Enters an RPC into the tables. The caller has checked that there is room. Inlined, so that the
+    /// entry is written where it stays.
+    #[inline(always)]
     fn insert_rpc(&mut self, now: Nanos, rpc: Rpc<B, M>) -> Option<Handle> {
         let (id, peer, hash, is_client) = (rpc.id, rpc.peer, rpc.hash, rpc.state.is_client());
         let handle = self.rpcs.insert(rpc)?;

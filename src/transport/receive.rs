@@ -2,7 +2,9 @@
 
 use crate::addr::HostAddr;
 use crate::time::Nanos;
-use crate::wire::{Ack, Body, Cutoffs, Data, Grant, Header, HomaPort, Packet, Resend, RpcId};
+use crate::wire::{
+    Ack, AckRecord, Body, Cutoffs, Data, Grant, Header, HomaPort, Packet, Resend, RpcId,
+};
 
 use super::Transport;
 use super::buffers::{OutMessage, Payload};
@@ -50,44 +52,69 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Takes in one packet from `src`. `payload` are the bytes after the header of a DATA packet (for
     /// other types it is dropped). Call [`Transport::end_burst`] after the last one of a burst.
     pub fn on_packet(&mut self, now: Nanos, src: HostAddr, packet: &Packet, payload: B) -> Outcome {
+        if !self.is_port_open(&packet.header) && !matches!(packet.body, Body::Freeze) {
+            return self.port_closed(now, src, packet, payload.len());
+        }
+        if let Some(event) = self.take_in(now, src, packet, payload) {
+            self.events.push_back(event);
+        }
+        Outcome::Done
+    }
+
+    /// As [`Transport::on_packet`], of a packet to a port that is open; what a message in one packet is to
+    /// the application comes back at once, which spares it the queue of events.
+    #[inline]
+    pub fn take_in(
+        &mut self,
+        now: Nanos,
+        src: HostAddr,
+        packet: &Packet,
+        payload: B,
+    ) -> Option<Event<B>> {
         self.metrics.received[Metrics::type_index(packet)] += 1;
         self.probe.received(now, src, packet, payload.len());
         let header = &packet.header;
         let id = header.sender_id.flip();
         if matches!(packet.body, Body::Freeze) {
-            return Outcome::Done;
+            return None;
         }
-        let port = header.dport;
         let mut received = Received { now, src, header, id, index: None };
-        if !self.is_port_open(header) {
-            return self.port_closed(&received, &packet.body);
-        }
         if id.is_client() {
-            received.index = self.find_client(id, port);
-            self.client_packet(&received, packet, payload);
+            received.index = self.find_client(id, header.dport);
+            self.client_packet(&received, packet, payload)
         } else {
-            self.server_packet(&mut received, packet, payload);
+            self.server_packet(&mut received, packet, payload)
         }
-        Outcome::Done
     }
 
     /// The owner of the port is gone. A server that asks whether its response has arrived is told
     /// that nobody wants it any more (reference-gaps.md G4).
-    fn port_closed(&mut self, received: &Received<'_>, body: &Body) -> Outcome {
+    #[cold]
+    fn port_closed(&mut self, now: Nanos, src: HostAddr, packet: &Packet, payload: u32) -> Outcome {
+        self.metrics.received[Metrics::type_index(packet)] += 1;
+        self.probe.received(now, src, packet, payload);
         self.metrics.unknown_port += 1;
-        if matches!(body, Body::NeedAck) && received.id.is_client() {
-            self.answer(received, Body::Ack(Ack::new()));
+        let header = &packet.header;
+        let received = Received { now, src, header, id: header.sender_id.flip(), index: None };
+        if matches!(packet.body, Body::NeedAck) && received.id.is_client() {
+            self.answer(&received, Body::Ack(Ack::new()));
         }
         Outcome::PortUnreachable
     }
 
     // ---- we are the client -------------------------------------------------------------------
 
-    fn client_packet(&mut self, received: &Received<'_>, packet: &Packet, payload: B) {
+    #[inline]
+    fn client_packet(
+        &mut self,
+        received: &Received<'_>,
+        packet: &Packet,
+        payload: B,
+    ) -> Option<Event<B>> {
         if let Some(index) = received.index {
             if self.config.check_response_source && !self.is_from_its_peer(index, received.src) {
                 self.metrics.foreign_source += 1;
-                return;
+                return None;
             }
             if let Body::Data(data) = &packet.body
                 && is_whole(data, payload.len())
@@ -95,9 +122,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             {
                 return self.whole_response(received, index, data, payload);
             }
-            self.hear(received.now, index, &packet.body);
         }
+        self.other_client_packet(received, packet, payload);
+        None
+    }
+
+    fn other_client_packet(&mut self, received: &Received<'_>, packet: &Packet, payload: B) {
         let now = received.now;
+        if let Some(index) = received.index {
+            self.hear(now, index, &packet.body);
+        }
         match (&packet.body, received.index) {
             (Body::Data(data), Some(index)) => self.response_data(received, index, data, payload),
             (Body::Grant(grant), Some(index)) => self.on_grant(now, index, grant),
@@ -153,20 +187,24 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// A response in one packet, the common case.
     #[inline]
-    fn whole_response(&mut self, received: &Received<'_>, index: u32, data: &Data, payload: B) {
+    fn whole_response(
+        &mut self,
+        received: &Received<'_>,
+        index: u32,
+        data: &Data,
+        payload: B,
+    ) -> Option<Event<B>> {
         self.note_news(received, data);
         let message = self.whole_message(data, payload);
-        self.deliver_response(received.now, index, message);
+        self.end_call(received.now, index, message)
     }
 
     /// What rides on a DATA packet of a response.
     #[inline]
     fn note_news(&mut self, received: &Received<'_>, data: &Data) {
         self.refresh_cutoffs(received, data.cutoff_version);
-        if let Some(ack) = data.ack
-            && let Some(peer) = self.peers.find(received.src)
-        {
-            self.on_ack(received.now, peer, ack.client_id, ack.server_port);
+        if let Some(ack) = data.ack {
+            self.defer_ack(received, ack);
         }
     }
 
@@ -192,8 +230,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         if self.add_data(now, index, data, payload)
             && let Some(message) = self.take_message(index)
+            && let Some(event) = self.end_call(now, index, message)
         {
-            self.deliver_response(now, index, message);
+            self.events.push_back(event);
         }
     }
 
@@ -216,8 +255,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    fn deliver_response(&mut self, now: Nanos, index: u32, message: Message<B>) {
-        let Some(rpc) = self.rpcs.get(index) else { return };
+    /// The response is complete: what the application gets.
+    #[inline]
+    fn end_call(&mut self, now: Nanos, index: u32, message: Message<B>) -> Option<Event<B>> {
+        let rpc = self.rpcs.get(index)?;
         let (cookie, id, peer) = (rpc.cookie, rpc.id, rpc.peer);
         // The data is in our memory: the server need not wait for the application to look at it
         // (reference-gaps.md G5).
@@ -225,7 +266,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.metrics.client_done += 1;
         self.end_rpc(now, index);
         self.note_ack(now, peer, ack);
-        self.events.push_back(Event::Response { cookie, id, result: Ok(message) });
+        Some(Event::Response { cookie, id, result: Ok(message) })
     }
 
     /// The server knows nothing of the request: it starts again, with what needs no grant. Unless so
@@ -251,7 +292,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     // ---- we are the server -------------------------------------------------------------------
 
-    fn server_packet(&mut self, received: &mut Received<'_>, packet: &Packet, payload: B) {
+    #[inline]
+    fn server_packet(
+        &mut self,
+        received: &mut Received<'_>,
+        packet: &Packet,
+        payload: B,
+    ) -> Option<Event<B>> {
         let now = received.now;
         let (id, port) = (received.id, received.header.dport);
         // Only a request makes a peer: packets about nothing must not evict one.
@@ -259,15 +306,27 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             Body::Data(_) => self.peers.find_or_insert(received.src, now),
             _ => self.peers.find(received.src),
         };
-        let Some(peer) = peer else { return self.stranger_packet(received, &packet.body) };
+        let Some(peer) = peer else {
+            self.stranger_packet(received, &packet.body);
+            return None;
+        };
         let client_port = matches!(packet.body, Body::Data(_)).then_some(received.header.sport);
         received.index = self.find_server(peer, id, port, client_port);
+        if let Body::Data(data) = &packet.body {
+            return self.request_data(received, peer, data, payload);
+        }
         self.peers.hear(peer, now);
+        self.other_server_packet(received, peer, packet);
+        None
+    }
+
+    fn other_server_packet(&mut self, received: &Received<'_>, peer: u32, packet: &Packet) {
+        let now = received.now;
+        let (id, port) = (received.id, received.header.dport);
         if let Some(index) = received.index {
             self.hear(now, index, &packet.body);
         }
         match (&packet.body, received.index) {
-            (Body::Data(data), _) => self.request_data(received, peer, data, payload),
             (Body::Grant(grant), Some(index)) => self.on_grant(now, index, grant),
             (Body::Resend(resend), Some(index)) => self.on_resend(received, index, resend),
             (Body::Resend(_), None) => {
@@ -285,7 +344,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 self.on_ack_records(now, peer, ack);
             }
             (Body::RpcUnknown, None) => self.metrics.unknown_rpc += 1,
-            (Body::Grant(_) | Body::Busy | Body::Freeze, _) => {}
+            (Body::Data(_) | Body::Grant(_) | Body::Busy | Body::Freeze, _) => {}
         }
     }
 
@@ -304,33 +363,40 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    fn request_data(&mut self, received: &mut Received<'_>, peer: u32, data: &Data, payload: B) {
-        let now = received.now;
+    #[inline]
+    fn request_data(
+        &mut self,
+        received: &Received<'_>,
+        peer: u32,
+        data: &Data,
+        payload: B,
+    ) -> Option<Event<B>> {
         if let Some(ack) = data.ack {
-            self.on_ack(now, peer, ack.client_id, ack.server_port);
+            self.defer_ack(received, ack);
         }
         self.refresh_cutoffs(received, data.cutoff_version);
-        let index = match received.index {
-            // The ack may have ended it.
-            Some(index) if self.rpcs.get(index).is_some_and(|rpc| rpc.id == received.id) => index,
-            _ => {
-                let Some(tombstone) = self.admit_request(received, peer, data, payload.len())
-                else {
-                    return;
-                };
-                if is_whole(data, payload.len()) {
-                    self.start_whole(received, peer, data, tombstone, payload);
-                    return;
-                }
-                let inbound = Inbound::new(data.message_length, now);
-                let rpc = self.server_rpc(received, peer, data, tombstone, Some(inbound));
-                let Some(handle) = self.insert_rpc(now, rpc) else { return };
-                self.cutoffs.count(data.message_length);
-                let probe = self.timer_time(now) + Nanos(self.config.resend_after_ns);
-                self.wheel.arm(handle.index, probe);
-                handle.index
-            }
-        };
+        if let Some(index) = received.index {
+            self.more_request_data(received, index, data, payload);
+            return None;
+        }
+        let tombstone = self.admit_request(received, peer, data, payload.len())?;
+        if is_whole(data, payload.len()) {
+            return self.start_whole(received, peer, data, tombstone, payload);
+        }
+        let now = received.now;
+        let inbound = Inbound::new(data.message_length, now);
+        let rpc = self.server_rpc(received, peer, data, tombstone, Some(inbound));
+        let handle = self.insert_rpc(now, rpc)?;
+        self.cutoffs.count(data.message_length);
+        let probe = self.timer_time(now) + Nanos(self.config.resend_after_ns);
+        self.wheel.arm(handle.index, probe);
+        self.more_request_data(received, handle.index, data, payload);
+        None
+    }
+
+    /// Bytes of a request that there is an RPC for.
+    fn more_request_data(&mut self, received: &Received<'_>, index: u32, data: &Data, payload: B) {
+        let now = received.now;
         let time = self.timer_time(now);
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
         if rpc.state != State::ServerIncoming {
@@ -347,7 +413,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
         rpc.state = State::ServerInService;
         rpc.inbound = None;
-        self.deliver_request(received, handle, message);
+        let event = self.request_event(received, handle, message);
+        self.events.push_back(event);
     }
 
     /// A new request that came in one packet: in service at once.
@@ -358,11 +425,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         data: &Data,
         tombstone: Place,
         payload: B,
-    ) {
+    ) -> Option<Event<B>> {
         let rpc = self.server_rpc(received, peer, data, tombstone, None);
-        let Some(handle) = self.insert_rpc(received.now, rpc) else { return };
+        let handle = self.insert_rpc(received.now, rpc)?;
         let message = self.whole_message(data, payload);
-        self.deliver_request(received, handle, message);
+        Some(self.request_event(received, handle, message))
     }
 
     /// Whether a new request may become an RPC; gives the place where its end will be remembered.
@@ -382,12 +449,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.metrics.bad_range += 1;
             return None;
         }
+        if !self.has_room_for_request(peer) {
+            self.settle_acks(received.now);
+        }
         if self.server_count >= self.config.server_rpcs_max && !Mutation::NoServerLimit.is_on() {
             self.metrics.refused_rpcs += 1;
             return None;
         }
-        let of_peer = self.peers.get(peer).map_or(0, |peer| peer.server_rpcs);
-        if of_peer >= self.config.server_rpcs_per_peer_max {
+        if self.requests_of(peer) >= self.config.server_rpcs_per_peer_max {
             self.metrics.refused_per_peer += 1;
             return None;
         }
@@ -396,6 +465,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return None;
         }
         self.reserve_tombstone(received, peer)
+    }
+
+    fn requests_of(&self, peer: u32) -> u32 {
+        self.peers.get(peer).map_or(0, |peer| peer.server_rpcs)
+    }
+
+    #[inline]
+    fn has_room_for_request(&self, peer: u32) -> bool {
+        self.server_count < self.config.server_rpcs_max
+            && self.requests_of(peer) < self.config.server_rpcs_per_peer_max
     }
 
     fn reserve_tombstone(&mut self, received: &Received<'_>, peer: u32) -> Option<Place> {
@@ -421,6 +500,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     /// The entry of a new request: in service if it is complete, that is without `inbound`.
+    #[inline(always)]
     fn server_rpc(
         &self,
         received: &Received<'_>,
@@ -449,16 +529,22 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    fn deliver_request(&mut self, received: &Received<'_>, handle: Handle, message: Message<B>) {
+    #[inline]
+    fn request_event(
+        &mut self,
+        received: &Received<'_>,
+        handle: Handle,
+        message: Message<B>,
+    ) -> Event<B> {
         self.metrics.server_requests += 1;
-        self.events.push_back(Event::Request {
+        Event::Request {
             rpc: RpcHandle(handle),
             id: received.header.sender_id,
             client: received.src,
             client_port: received.header.sport,
             port: received.header.dport,
             message,
-        });
+        }
     }
 
     fn announce_head(&mut self, index: u32) {
@@ -678,6 +764,25 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
+    /// Keeps the ack that rides on a DATA packet until the end of the burst: what the packet brings goes
+    /// first.
+    #[inline]
+    fn defer_ack(&mut self, received: &Received<'_>, ack: AckRecord) {
+        if self.acks.len() >= DEFERRED_ACKS_MAX {
+            self.settle_acks(received.now);
+        }
+        self.acks.push((received.src, ack));
+    }
+
+    /// Takes in the acks that were kept.
+    pub(super) fn settle_acks(&mut self, now: Nanos) {
+        while let Some((src, ack)) = self.acks.pop() {
+            if let Some(peer) = self.peers.find(src) {
+                self.on_ack(now, peer, ack.client_id, ack.server_port);
+            }
+        }
+    }
+
     fn on_ack_records(&mut self, now: Nanos, peer: u32, ack: &Ack) {
         for record in ack.iter() {
             self.on_ack(now, peer, record.client_id, record.server_port);
@@ -726,6 +831,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 }
+
+/// Acks kept until the end of a burst.
+pub(super) const DEFERRED_ACKS_MAX: usize = 32;
 
 /// Whether the payload lies within the message.
 fn in_range(data: &Data, length: u32, payload: u32) -> bool {

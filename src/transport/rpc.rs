@@ -60,6 +60,7 @@ pub(super) struct Outbound<M> {
 }
 
 impl<M: OutMessage> Outbound<M> {
+    #[inline(always)]
     pub(super) fn new(message: M, unsched_bytes: u32, now: Nanos) -> Self {
         let length = message.len();
         let segment_bytes = message.segment_bytes().max(1);

@@ -50,6 +50,7 @@ impl<T> Slab<T> {
     }
 
     /// Stores `value`, unless the slab is full. The index freed last is used first: it is in cache.
+    #[inline(always)]
     pub(super) fn insert(&mut self, value: T) -> Option<Handle> {
         if self.free != NIL {
             let index = self.free;

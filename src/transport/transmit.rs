@@ -225,6 +225,12 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         sent
     }
 
+    /// Whether [`Transport::poll_transmit`] has something to send, as soon as pacing lets it.
+    #[inline]
+    pub fn has_to_send(&self) -> bool {
+        self.sender.has_work()
+    }
+
     /// The place of what would be sent next in the order of all shards of a host: for a queue of the NIC
     /// that several take turns at. The smallest goes first; `None` if nothing waits.
     pub fn send_order(&self) -> Option<SendOrder> {

@@ -7,7 +7,7 @@ use crate::wire::Packet;
 
 use super::super::app::App;
 use super::super::crossing::{Letter, Way};
-use super::{Shard, parse};
+use super::Shard;
 
 impl<A: App> Shard<'_, A> {
     /// Takes in what other shards have for us, and hands over what we have for them. Gives the number
@@ -48,7 +48,8 @@ impl<A: App> Shard<'_, A> {
                 let mbuf = frame.open();
                 let checksum = super::checksum_of(&mbuf);
                 // For the stack, which has its answers and events fetched as always.
-                let _ = parse(&mut self.stack, &mut self.stats, now, mbuf.data(), checksum);
+                self.stack.receive(now, mbuf.data(), mbuf.data_len(), checksum);
+                self.stats.not_homa += 1;
             }
             Letter::Ack(ack) => self.transport.on_missed_ack(now, &ack),
             Letter::Message(message) => {
