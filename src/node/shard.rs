@@ -357,6 +357,9 @@ impl<'a, A: App> Shard<'a, A> {
         if let Some(crossing) = &mut self.crossing {
             let way = crossing.way(datagram.src.ip(), datagram.dst.ip(), &packet.header, crossed);
             if way != Way::Here {
+                if !crossed && crossing.has_rule_for(&packet.header) {
+                    self.check_rule(way, datagram, packet);
+                }
                 self.redirect(way, mbuf);
                 return;
             }
