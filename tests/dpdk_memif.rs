@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use homa::dpdk::{
-    Eal, EalConfig, Mbuf, MbufCache, Mempool, Port, PortBuilder, RxBurst, RxQueue, TxBurst, TxQueue,
+    DeviceSpec, Eal, EalConfig, Mbuf, MbufCache, Mempool, Port, PortBuilder, RxBurst, RxQueue,
+    TxBurst, TxQueue,
 };
 
 const ROLE: &str = "DPDK_MEMIF_TEST_ROLE";
@@ -38,12 +39,9 @@ struct Side {
 
 impl Side {
     fn open(role: &str, socket: &Path) -> Self {
-        let spec = format!("memif:{},role={role}", socket.display());
-        let config = EalConfig {
-            devices: vec![spec.parse().unwrap()],
-            memory_mb: 64,
-            ..EalConfig::default()
-        };
+        let spec: DeviceSpec = format!("memif:{},role={role}", socket.display()).parse().unwrap();
+        let config =
+            EalConfig { devices: vec![spec.for_mtu(9000)], memory_mb: 64, ..EalConfig::default() };
         let eal = Eal::start(&config).unwrap();
         let pool = Mempool::builder().mbufs(4095).build(&eal).unwrap();
         let mut port = PortBuilder::new(&pool).mtu(9000).open(&eal, 0).unwrap();

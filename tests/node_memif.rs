@@ -72,6 +72,20 @@ fn messages_of_every_length_arrive_intact() {
 }
 
 #[test]
+fn large_frames_arrive_intact_and_once() {
+    let _turn = one_at_a_time();
+    for memory in ["--no-huge", ""] {
+        for mtu in [2_030, 2_031, 9_000, 9_600] {
+            let report = local(&format!("{memory} --mtu {mtu} --workload w4 --count 2000"));
+            expect_clean(&report, 2_000);
+            let count = |name| report.counters.get(name).copied().unwrap_or(0);
+            let (sent, received) = (count("server_loop_tx_packets"), count("loop_rx_packets"));
+            assert!(received <= sent, "MTU {mtu}: {received} received of {sent} sent");
+        }
+    }
+}
+
+#[test]
 fn thousands_of_rpcs_are_outstanding() {
     let _turn = one_at_a_time();
     let report = local("--workload w2 --outstanding 5000 --count 50000");

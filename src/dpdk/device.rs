@@ -113,6 +113,13 @@ const SLOT_STEP_BYTES: u32 = 512;
 const PAGE_BYTES: u32 = 4096;
 /// What the kernel puts in front of a frame in its slot, and the headers of Ethernet.
 const SLOT_OVERHEAD_BYTES: u32 = 96;
+/// Bytes of a buffer of memif unless given, and the most that its driver takes.
+const MEMIF_BUFFER_BYTES: u32 = 2048;
+const MEMIF_BUFFER_BYTES_MAX: u32 = 65_535;
+/// Binary logarithm of the most slots of a memif ring.
+const MEMIF_RING_LOG2_MAX: u8 = 14;
+/// What of a frame is not counted in the MTU: the headers of Ethernet and 802.1Q.
+const ETHERNET_BYTES: u32 = 18;
 /// Queues and slots of a ring pair unless given.
 const PAIR_QUEUES: u16 = 1;
 const PAIR_QUEUES_MAX: u16 = 16;
@@ -161,12 +168,23 @@ fn memif(parts: &mut Parts<'_>) -> Result<DeviceSpec, Error> {
             return Err(parts.wrong(format!("role {other:?} is neither server nor client")));
         }
     };
+    let (buffer_bytes, ring_log2) = (parts.take_number("bsize")?, parts.take_number("rsize")?);
+    if let Some(bytes) = buffer_bytes
+        && !(1..=MEMIF_BUFFER_BYTES_MAX).contains(&bytes)
+    {
+        return Err(parts.wrong(format!("bsize={bytes}: write 1 to {MEMIF_BUFFER_BYTES_MAX}")));
+    }
+    if let Some(log2) = ring_log2
+        && !(1..=MEMIF_RING_LOG2_MAX).contains(&log2)
+    {
+        return Err(parts.wrong(format!("rsize={log2}: write 1 to {MEMIF_RING_LOG2_MAX}")));
+    }
     Ok(DeviceSpec::Memif {
         socket: parts.name("the path of a socket")?,
         role,
         id: parts.take_number("id")?.unwrap_or(0),
-        buffer_bytes: parts.take_number("bsize")?,
-        ring_log2: parts.take_number("rsize")?,
+        buffer_bytes,
+        ring_log2,
         zero_copy: parts.take_yes("zero-copy")?,
         mac: parts.take_mac()?,
         abstract_socket: parts.take_yes("socket-abstract")?,
@@ -377,17 +395,42 @@ impl DeviceSpec {
 
     /// The device with what its driver needs to be told for frames of this MTU, unless it was told.
     pub fn for_mtu(mut self, mtu: u16) -> Self {
-        if let Self::AfPacket { options, .. } = &mut self
-            && mtu > SLOT_MTU
-            && !options.contains_key("framesz")
-        {
-            // The driver takes the ring for one array of slots, so they must fill whole pages together.
-            let slot_bytes =
-                (u32::from(mtu) + SLOT_OVERHEAD_BYTES).next_multiple_of(SLOT_STEP_BYTES);
-            options.insert("framesz".to_owned(), slot_bytes);
-            options.insert("blocksz".to_owned(), slot_bytes * (PAGE_BYTES / SLOT_STEP_BYTES));
+        match &mut self {
+            Self::AfPacket { options, .. }
+                if mtu > SLOT_MTU && !options.contains_key("framesz") =>
+            {
+                // The driver takes the ring for one array of slots, so they must fill whole pages together.
+                let slot_bytes =
+                    (u32::from(mtu) + SLOT_OVERHEAD_BYTES).next_multiple_of(SLOT_STEP_BYTES);
+                options.insert("framesz".to_owned(), slot_bytes);
+                options.insert("blocksz".to_owned(), slot_bytes * (PAGE_BYTES / SLOT_STEP_BYTES));
+            }
+            Self::Memif { buffer_bytes: buffer @ None, .. }
+                if frame_bytes(mtu) > MEMIF_BUFFER_BYTES =>
+            {
+                *buffer = Some(frame_bytes(mtu).next_multiple_of(SLOT_STEP_BYTES));
+            }
+            _ => {}
         }
         self
+    }
+
+    /// Checks that frames of this MTU fit where the description says that they go.
+    ///
+    /// # Errors
+    /// When buffers of memif are too small. Its driver would spread a frame over several, and
+    /// does not take the mark of a spread frame off a buffer that it uses again, so that the receiver
+    /// puts strange frames together.
+    pub fn check_mtu(&self, mtu: u16) -> Result<(), Error> {
+        let Self::Memif { buffer_bytes, .. } = self else { return Ok(()) };
+        let (bytes, needed) = (buffer_bytes.unwrap_or(MEMIF_BUFFER_BYTES), frame_bytes(mtu));
+        if bytes >= needed {
+            return Ok(());
+        }
+        let problem = format!(
+            "buffers of {bytes} bytes are too small for frames of MTU {mtu}: write bsize={needed}"
+        );
+        Err(Error::device(self, problem))
     }
 
     /// Whether the driver says that it takes the frames of Ethernet alone, and yet carries those of this
@@ -521,6 +564,10 @@ impl DeviceSpec {
         }
         Err(Error::device(self, format!("needs the privilege {name}: run as root")))
     }
+}
+
+fn frame_bytes(mtu: u16) -> u32 {
+    u32::from(mtu) + ETHERNET_BYTES
 }
 
 /// The hardware address of the other side of a tap. The driver gives both sides the same one, so that

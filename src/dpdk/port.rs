@@ -183,6 +183,7 @@ impl PortBuilder {
     fn plan(&self, spec: &DeviceSpec, info: &DriverInfo) -> Result<Plan, Error> {
         let raw = &info.raw;
         self.check_queues(spec, raw)?;
+        spec.check_mtu(self.mtu)?;
         let any_frame = info.carries_any_frame() || spec.has_slots_for(self.mtu);
         if !any_frame && !(raw.min_mtu..=raw.max_mtu).contains(&self.mtu) {
             return Err(Error::device(

@@ -132,6 +132,7 @@ impl NodeConfig {
                 self.mtu
             )));
         }
+        self.device.clone().for_mtu(self.mtu).check_mtu(self.mtu)?;
         if self.retained_packets_max() < 1_024 {
             return Err(NodeError::Config(format!(
                 "{} receive mbufs are too few with {} descriptors: use {} or more",
@@ -289,6 +290,9 @@ mod tests {
     fn wrong_settings_are_named_before_dpdk_starts() {
         assert!(config().validate().is_ok());
         assert!(complaint(&NodeConfig { mtu: 500, ..config() }).contains("500 bytes"));
+        let device = "memif:/tmp/x,bsize=4096".parse().expect("a device");
+        let small = NodeConfig { mtu: 9_000, device, ..config() };
+        assert!(complaint(&small).contains("write bsize=9018"));
         let few = NodeConfig { rx_mbufs: 2_000, ..config() };
         assert!(complaint(&few).contains("2000 receive mbufs"));
         let patient = NodeConfig { unresolved_packets_max: 5_000, ..config() };

@@ -49,6 +49,8 @@ fn errors_name_the_device_the_value_and_the_way_out() {
         ("memif", "write the path of a socket behind the colon"),
         ("memif:/run/x,role=master", "role \"master\" is neither server nor client"),
         ("memif:/run/x,rsize=300", "rsize=300 is not a number"),
+        ("memif:/run/x,rsize=15", "rsize=15: write 1 to 14"),
+        ("memif:/run/x,bsize=0", "bsize=0: write 1 to 65535"),
         ("memif:/run/x,zero-copy=1", "zero-copy=1 is neither yes nor no"),
         ("memif:/run/x,mac=02:00", "mac=02:00 is not an address such as"),
         ("memif:/run/x,mac=02:00:00:00:00:+1", "is not an address"),
@@ -127,4 +129,21 @@ fn packet_sockets_get_slots_for_large_frames() {
         assert!(slot - 32 <= u32::from(mtu) + 576, "{slot} for {mtu}");
         assert!(block % 4096 == 0 && block % slot == 0 && 512 % (block / slot) == 0, "{block}");
     }
+}
+
+#[test]
+fn buffers_of_memif_hold_whole_frames() {
+    let device = |text: &str| text.parse::<DeviceSpec>().unwrap();
+    let of_mtu = |mtu| device("memif:x").for_mtu(mtu).to_string();
+    assert_eq!(of_mtu(1_500), "memif:x,role=client");
+    assert_eq!(of_mtu(2_030), "memif:x,role=client", "the driver's own 2048");
+    assert_eq!(of_mtu(2_031), "memif:x,role=client,bsize=2560");
+    assert_eq!(of_mtu(9_600), "memif:x,role=client,bsize=9728");
+    for mtu in [576, 2_030, 2_031, 9_600, u16::MAX - 600] {
+        device("memif:x").for_mtu(mtu).check_mtu(mtu).unwrap();
+    }
+    let small = device("memif:x,bsize=2048").for_mtu(2_040);
+    let problem = small.check_mtu(2_040).unwrap_err().to_string();
+    assert!(problem.contains("2048 bytes") && problem.contains("write bsize=2058"), "{problem}");
+    assert!(device("memif:x").check_mtu(9_000).is_err(), "the driver's own 2048");
 }
