@@ -181,6 +181,23 @@ impl SegmentedBuf {
         (self.capacity - start).min(self.segment_bytes) as usize
     }
 
+    /// Fills the empty packet `copy` with `header_bytes` that `fill` writes and the bytes of packet `index`.
+    /// `None` if it is too small.
+    #[inline]
+    pub fn copy_with_header(
+        &self,
+        index: usize,
+        header_bytes: usize,
+        mut copy: Mbuf,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Option<Mbuf> {
+        let bytes = self.segment(index);
+        let (header, rest) = copy.append(header_bytes + bytes.len())?.split_at_mut(header_bytes);
+        fill(header);
+        rest.copy_from_slice(bytes);
+        Some(copy)
+    }
+
     /// A handle of packet `index` with `header_bytes` in front that `fill` writes, for `offload` by the
     /// port. In place if nobody
     /// else holds the packet; otherwise (a transmit queue still has it) in a packet of its own that

@@ -230,7 +230,7 @@ impl Stack {
             && ip[16..] == subnet.addr.octets()
             && total_bytes >= ipv4::HEADER_BYTES
             && total_bytes <= frame_len.max(frame.len()) - LINK_BYTES
-            && src != subnet.addr
+            && (src != subnet.addr || self.loopback)
             && subnet.is_host(src);
         let is_intact = match checksum {
             IpChecksum::Good => true,

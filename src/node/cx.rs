@@ -15,6 +15,7 @@ use super::app::Transport;
 use super::crossing::{Letter, Outlet};
 use super::egress::{Egress, Sink};
 use super::outgoing::{MessageBuf, Outgoing};
+use super::queues::TxSource;
 use super::stats::{LoopTime, ShardStats};
 
 /// Timers of an application that may be set at a time.
@@ -42,6 +43,9 @@ pub struct Cx<'a> {
     pub(super) stack: &'a mut Stack,
     pub(super) state: &'a mut AppState,
     pub(super) stats: &'a ShardStats,
+    /// Where the first message of this callback goes at once: nothing else has come in that others
+    /// would be sent for.
+    pub(super) at_once: Option<&'a mut TxSource>,
 }
 
 /// Why there is no [`MessageBuf`].
@@ -167,6 +171,7 @@ impl Cx<'_> {
         let started =
             transport.call_through(now, from, host.into(), port, message, cookie, &mut sink);
         sink.finish();
+        self.flush_at_once();
         started.map(|(_, id)| id)
     }
 
@@ -184,7 +189,16 @@ impl Cx<'_> {
         let mut sink = Sink::new(self.now, self.egress, self.stack);
         let replied = self.transport.reply_through(self.now, rpc, response, &mut sink);
         sink.finish();
+        self.flush_at_once();
         replied
+    }
+
+    /// What the application does after it has sent something need not hold that up.
+    #[inline]
+    fn flush_at_once(&mut self) {
+        if let Some(tx) = self.at_once.take() {
+            self.egress.flushed += tx.flush(&mut self.egress.burst);
+        }
     }
 
     /// Asks for [`App::on_timer`](super::App::on_timer) with `token` at `at` or a little later.

@@ -51,6 +51,8 @@ struct Unresolved {
 /// The state of the way out that lives from turn to turn.
 pub(super) struct Egress {
     pub(super) burst: TxBurst<TX_BURST>,
+    /// Packets that callbacks have handed to the port in this turn.
+    pub(super) flushed: usize,
     /// For messages of the application.
     pub(super) messages: MbufCache,
     /// For headers and packets of the node's own, which messages must not take.
@@ -75,6 +77,7 @@ impl Egress {
     ) -> Self {
         Self {
             burst: TxBurst::new(),
+            flushed: 0,
             messages,
             headers,
             paths: Vec::with_capacity(peers_max),

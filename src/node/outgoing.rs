@@ -5,6 +5,11 @@ use std::ops::Range;
 use crate::dpdk::{ExternalBuffer, Mbuf, MbufCache, MbufRef, SegmentedBuf, TcpOffload};
 use crate::transport::OutMessage;
 
+/// A packet with no more payload is a copy, the port's alone. One that the message holds as well costs
+/// more: to give it back, the port decrements a counter atomically, and before it can, everything
+/// it has written must have got to the memory that it shares with the other side.
+const COPY_MAX_BYTES: u32 = 256;
+
 /// A message under construction: made by [`Cx::alloc`](super::Cx::alloc), written through
 /// [`bytes::BufMut`], sent without another copy.
 pub type MessageBuf = SegmentedBuf;
@@ -32,7 +37,7 @@ impl Outgoing {
     }
 
     /// A packet of the bytes `range`, one segment of the message, behind `header_bytes` that `fill`
-    /// writes, for `offload` by the port. `None` when packet buffers run out.
+    /// writes, for `offload` by the port. Short ones are copied. `None` when packet buffers run out.
     #[inline]
     pub(super) fn packet(
         &mut self,
@@ -47,6 +52,15 @@ impl Outgoing {
                 // Most messages have one packet; a division is dear.
                 let first = range.start == 0;
                 let index = if first { 0 } else { (range.start / buffer.segment_bytes()) as usize };
+                let is_short = range.end - range.start <= COPY_MAX_BYTES;
+                if is_short
+                    && offload.is_none()
+                    && let Some(copy) = cache.alloc()
+                {
+                    return buffer
+                        .copy_with_header(index, header_bytes, copy, fill)
+                        .map(Mbuf::share);
+                }
                 buffer.with_header(index, header_bytes, cache, offload, fill)
             }
             Source::External { buffer, .. } => {

@@ -77,6 +77,8 @@ pub(super) struct Shard<'a, A> {
     rx_pool: Mempool,
     rx_burst: RxBurst<RX_BURST>,
     egress: Egress,
+    /// Callbacks run for the last packet of a burst.
+    at_once: bool,
     state: AppState,
     abandoned: Abandoned,
     clock: Clock,
@@ -130,6 +132,7 @@ impl<'a, A: App> Shard<'a, A> {
             stack: &mut stack,
             state: &mut state,
             stats: &ShardStats::default(),
+            at_once: None,
         };
         parts.published.enter(Callback::Build);
         let app = Watched::new(make_app(&mut cx), parts.clock, parts.published);
@@ -143,6 +146,7 @@ impl<'a, A: App> Shard<'a, A> {
             rx_pool: parts.rx_pool,
             rx_burst: RxBurst::new(),
             egress,
+            at_once: false,
             state,
             abandoned: Rc::default(),
             clock: parts.clock,
@@ -298,6 +302,7 @@ impl<'a, A: App> Shard<'a, A> {
             stack: &mut self.stack,
             state: &mut self.state,
             stats: &self.stats,
+            at_once: self.at_once.then_some(&mut self.tx),
         };
         callback(&mut self.app, &mut cx)
     }
@@ -331,12 +336,14 @@ impl<'a, A: App> Shard<'a, A> {
                 self.stats.rx_dropped_on_purpose += 1;
                 continue;
             }
+            self.at_once = self.rx_burst.len() == 0 && self.trace.is_none();
             if mbuf.segment_count() == 1 {
                 self.input(now, mbuf, false);
             } else {
                 self.input_chain(now, mbuf);
             }
         }
+        self.at_once = false;
     }
 
     /// One frame in one segment.
@@ -557,7 +564,7 @@ impl<'a, A: App> Shard<'a, A> {
         if self.stack.has_output() || self.egress.has_resolved() {
             self.transmit_own(now);
         }
-        let mut handed_over = 0;
+        let mut handed_over = std::mem::take(&mut self.egress.flushed);
         for _ in 0..TX_ROUNDS {
             if !self.transport.has_to_send() && !self.egress.has_work() {
                 break;

@@ -110,6 +110,8 @@ pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
     /// The message that may exceed the limit on retained packets.
     overdraft: Option<Handle>,
     events: VecDeque<Event<B>>,
+    /// Requests whose responses have come in this burst.
+    done_requests: Vec<M>,
     /// Acks received in this burst, and from whom.
     acks: Vec<(HostAddr, AckRecord)>,
     /// Peers with acks that wait for a DATA packet, and since when.
@@ -155,7 +157,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             overdraft: None,
             // What one burst brings. Small, because a ring uses all of its memory in turn.
             events: VecDeque::with_capacity(16),
-            acks: Vec::with_capacity(receive::DEFERRED_ACKS_MAX),
+            done_requests: Vec::with_capacity(receive::DEFERRED_MAX),
+            acks: Vec::with_capacity(receive::DEFERRED_MAX),
             ack_flushes: VecDeque::with_capacity(64),
             request_bytes: 0,
             response_bytes: 0,
@@ -235,6 +238,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if !self.acks.is_empty() {
             self.settle_acks(now);
         }
+        self.done_requests.clear();
         self.decide_grants(now);
     }
 
