@@ -14,7 +14,7 @@ use serde_json::Value;
 use zerocopy::FromBytes;
 
 /// What is compared, in this order.
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 28] = [
     "frame.number",
     "homa.encapsulation",
     "homa.priority",
@@ -29,6 +29,7 @@ const FIELDS: [&str; 27] = [
     "homa.data.incoming",
     "homa.data.cutoff_version",
     "homa.data.retransmit",
+    "homa.data.incast",
     "homa.data.seg_offset",
     "homa.data.offset",
     "homa.data.payload_length",
@@ -118,6 +119,7 @@ fn expected(captured: &Captured) -> Vec<String> {
             set("homa.data.incoming", data.incoming.to_string());
             set("homa.data.cutoff_version", data.cutoff_version.to_string());
             set("homa.data.retransmit", u8::from(data.retransmit).to_string());
+            set("homa.data.incast", u8::from(data.incast).to_string());
             set("homa.data.seg_offset", raw.seg_offset.to_string());
             set("homa.data.offset", data.offset.to_string());
             set("homa.data.payload_length", captured.payload_bytes().to_string());
@@ -205,6 +207,30 @@ fn requests_and_responses_are_linked() {
     let delays = tshark(&capture::path("a_single_packet"), filter, &["homa.response_time"]);
     assert_eq!(delays.len(), 8, "{delays:?}");
     assert!(delays[0][0].starts_with("0.0057"), "{delays:?}");
+}
+
+#[test]
+fn the_list_of_packets_tells_the_story() {
+    if !has_tshark() {
+        return;
+    }
+    let story = |name: &str, filter: &str| -> Vec<String> {
+        let rows = tshark(&capture::path(name), filter, &["_ws.col.Info"]);
+        rows.into_iter().map(|row| row.concat()).collect()
+    };
+    assert_eq!(
+        story("d3_loss_single_packet_request", "homa"),
+        [
+            "RESEND 32782->4000 RPC 110 0..all at 7",
+            "RPC_UNKNOWN 4000->32782 RPC 110",
+            "DATA 32782->4000 RPC 110 0..100/100 at 7 retransmission ack=108",
+            "DATA 4000->32782 RPC 110 0..100/100 at 7",
+            "NEED_ACK 4000->32782 RPC 110",
+            "ACK 32782->4000 RPC 110",
+        ]
+    );
+    let grants = story("b_multi_500k_oneway", "homa.type == 0x11");
+    assert_eq!(grants[0], "GRANT 4000->32775 RPC 60 to 201424 at 0");
 }
 
 /// Names and bytes of the test vectors that are Homa.

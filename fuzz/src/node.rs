@@ -343,8 +343,8 @@ impl Host {
         assert!(occupancy.server_rpcs <= config.server_rpcs_max);
         assert!(occupancy.peers <= config.peers_max);
         assert!(occupancy.retained_packets <= config.retained_packets_max);
-        // Checked before a message, so that one may go beyond.
-        let outgoing_max = config.outgoing_max_bytes + u64::from(MAX_MESSAGE_LENGTH);
+        // As much for requests as for responses, and checked before a message: one may go beyond.
+        let outgoing_max = 2 * (config.outgoing_max_bytes + u64::from(MAX_MESSAGE_LENGTH));
         assert!(occupancy.outgoing_bytes <= outgoing_max);
     }
 

@@ -61,6 +61,8 @@ local f = {
         "The sender sends the bytes below this one without further grants"),
     cutoff_version = ProtoField.uint16("homa.data.cutoff_version", "Cutoff version"),
     retransmit = ProtoField.bool("homa.data.retransmit", "Retransmission"),
+    incast = ProtoField.bool("homa.data.incast", "Many RPCs under way", base.NONE, nil, nil,
+        "Of homa-dpdk: long responses should wait for grants. Linux neither sets nor reads it"),
     pad = ProtoField.bytes("homa.data.pad", "Padding"),
     seg_offset = ProtoField.uint32("homa.data.seg_offset", "Segment offset", base.DEC, nil, nil,
         "All ones: see the sequence"),
@@ -163,7 +165,15 @@ local function add_ack_record(tree, range, title)
     return id ~= UInt64(0) and tostring(id) or nil
 end
 
-local function dissect_data(tvb, tree, info)
+-- Shows a number whose largest value has a meaning of its own.
+local function add_or_all_ones(tree, field, range, meaning)
+    local item = tree:add(field, range)
+    if range:uint() == ALL_ONES then
+        item:append_text(" (all ones: " .. meaning .. ")")
+    end
+end
+
+local function dissect_data(tvb, tree, info, priority)
     local header = tree:add(homa, tvb(28, 28), "DATA")
     local length = tvb(28, 4):uint()
     local length_item = header:add(f.message_length, tvb(28, 4))
@@ -171,8 +181,9 @@ local function dissect_data(tvb, tree, info)
     local acked = add_ack_record(header, tvb(36, 10), "Acknowledgement")
     header:add(f.cutoff_version, tvb(46, 2))
     header:add(f.retransmit, tvb(48, 1))
-    header:add(f.pad, tvb(49, 3))
-    header:add(f.seg_offset, tvb(52, 4))
+    header:add(f.incast, tvb(49, 1))
+    header:add(f.pad, tvb(50, 2))
+    add_or_all_ones(header, f.seg_offset, tvb(52, 4), "the sequence says where")
     local offset = tvb(52, 4):uint()
     local where = tvb(52, 4)
     if offset == ALL_ONES then
@@ -194,6 +205,12 @@ local function dissect_data(tvb, tree, info)
         incoming_item:add_proto_expert_info(e.incoming)
     end
     info[#info + 1] = string.format("%u..%u/%u", offset, offset + payload_length, length)
+    if payload_length == 0 then
+        info[#info + 1] = "announcement"
+    end
+    if priority then
+        info[#info + 1] = string.format("at %u", priority)
+    end
     if tvb(48, 1):uint() ~= 0 then
         header:add_proto_expert_info(e.retransmit)
         info[#info + 1] = "retransmission"
@@ -212,14 +229,15 @@ end
 local function dissect_resend(tvb, tree, info)
     local offset, length = tvb(28, 4):uint(), tvb(32, 4):uint()
     tree:add(f.resend_offset, tvb(28, 4))
-    tree:add(f.resend_length, tvb(32, 4))
+    add_or_all_ones(tree, f.resend_length, tvb(32, 4), "whatever was sent")
     tree:add(f.resend_all, tvb(32, 4), length == ALL_ONES):set_generated()
-    if tvb:len() > 36 then
-        add_priority(tree, f.resend_priority, tvb(36, 1))
-    end
-    tree:add_proto_expert_info(e.loss)
     local stop = length == ALL_ONES and "all" or string.format("%.0f", offset + length)
     info[#info + 1] = string.format("%u..%s", offset, stop)
+    if tvb:len() > 36 then
+        add_priority(tree, f.resend_priority, tvb(36, 1))
+        info[#info + 1] = string.format("at %u", tvb(36, 1):uint())
+    end
+    tree:add_proto_expert_info(e.loss)
 end
 
 local function dissect_cutoffs(tvb, tree, info)
@@ -368,7 +386,7 @@ local function dissect(tvb, pinfo, root, encapsulation)
         end
         local body = BODIES[type]
         if body then
-            body(tvb, tree, info)
+            body(tvb, tree, info, priority)
         end
         local known = type == RESEND and 37 or MIN_LENGTHS[type]
         if type ~= DATA and tvb:len() > known then

@@ -85,6 +85,11 @@ impl Ping {
             Outcome::Failed(RpcError::Timeout) => {
                 format!("no answer from {host}: homa_seq={number} timed out\n")
             }
+            // Nobody said so who could be named: it does not answer, or a router has said it.
+            Outcome::Failed(error @ RpcError::HostUnreachable) => {
+                self.errors += 1;
+                format!("no way to {host}: homa_seq={number} {error}\n")
+            }
             Outcome::Failed(error) => {
                 self.errors += 1;
                 format!("{from} {error}\n")
@@ -176,13 +181,18 @@ mod tests {
                 Outcome::Failed(RpcError::PortUnreachable),
                 "From 10.0.0.2: homa_seq=4 port unreachable: no server is bound to it at the peer\n",
             ),
+            (
+                4,
+                Outcome::Failed(RpcError::HostUnreachable),
+                "no way to 10.0.0.2: homa_seq=4 host unreachable\n",
+            ),
         ];
         for (number, outcome, line) in outcomes {
             assert_eq!(ping.line(number, outcome).unwrap_or_default(), line);
         }
         assert_eq!(
             ping.summary(Duration::from_millis(3004)),
-            "\n--- 10.0.0.2 homa ping statistics ---\n4 RPCs transmitted, 2 received, +1 errors, 50% \
+            "\n--- 10.0.0.2 homa ping statistics ---\n4 RPCs transmitted, 2 received, +2 errors, 50% \
              RPC loss, time 3004ms\nrtt min/avg/max/mdev = 0.018/0.020/0.022/0.002 ms\n"
         );
         assert!(ping.is_alive());

@@ -8,6 +8,7 @@ use crate::net::{self, InterfaceAddr, MacAddr};
 use crate::transport::{self, SHARDS_MAX};
 
 use super::NodeError;
+use super::hand_off::HandOff;
 use super::idle::IdlePolicy;
 use super::trace::TraceConfig;
 
@@ -51,6 +52,11 @@ pub struct NodeConfig {
     pub client_port_blocks: u16,
     /// With several shards: pass every received packet on to another shard first. For tests.
     pub detour: bool,
+    /// With several shards: hand complete requests to the applications on others, for services whose
+    /// answers take long (default not). The application sees no difference but that
+    /// [`Cx::shard`](super::Cx::shard) is not the one that the client's packets come to; whatever it
+    /// keeps by client must do for all shards.
+    pub hand_off: Option<HandOff>,
     /// What to do when there is nothing to do.
     pub idle: IdlePolicy,
     /// Whether to use hugepages.
@@ -102,6 +108,7 @@ impl NodeConfig {
             cpus: Vec::new(),
             client_port_blocks: 8,
             detour: false,
+            hand_off: None,
             idle: IdlePolicy::Auto,
             hugepages: Hugepages::Auto,
             memory_mb: None,
@@ -168,12 +175,34 @@ impl NodeConfig {
                 self.client_port_blocks
             )));
         }
+        if let Some(HandOff { requests_max, .. }) = self.hand_off
+            && !(1..=4_096).contains(&requests_max)
+        {
+            return Err(NodeError::Config(format!(
+                "{requests_max} requests with another shard: use 1 to 4096"
+            )));
+        }
         // The port's own address, where it is used, is looked at when the port is open.
         let mac = self.mac.unwrap_or(ANY_STATION);
         self.net_config(mac).validate().map_err(NodeError::Net)?;
         let link_bps = self.link_bps.unwrap_or(self.transport.link_bps);
         let paced = transport::Config { link_bps, ..self.transport.clone() };
         paced.validate().map_err(NodeError::Transport)
+    }
+
+    /// Checks that there is a way to `destination`, as far as the settings tell.
+    ///
+    /// # Errors
+    /// Says why there is none: no address of its family, no gateway.
+    pub fn check_destination(&self, destination: IpAddr) -> Result<(), NodeError> {
+        let settings = self.net_config(self.mac.unwrap_or(ANY_STATION));
+        let stack = net::Stack::new(settings).map_err(NodeError::Net)?;
+        match stack.refusal(destination) {
+            None => Ok(()),
+            Some(reason) => {
+                Err(NodeError::Config(format!("{destination} cannot be sent to: {reason}")))
+            }
+        }
     }
 
     /// Lets `packets` wait while the hardware addresses of their destinations are being resolved, and
@@ -262,6 +291,7 @@ fn seed() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::HandOffWhen;
 
     fn config() -> NodeConfig {
         let device = "null".parse().expect("a device");
@@ -297,12 +327,36 @@ mod tests {
         assert!(complaint(&few).contains("2000 receive mbufs"));
         let patient = NodeConfig { unresolved_packets_max: 5_000, ..config() };
         assert!(complaint(&patient).contains("5000 packets that wait"));
+        let hand_off = Some(HandOff { when: HandOffWhen::Always, requests_max: 5_000 });
+        assert!(complaint(&NodeConfig { hand_off, ..config() }).contains("5000 requests with"));
         let nowhere = NodeConfig { cpus: vec![100_000], ..config() };
         assert!(complaint(&nowhere).contains("CPU 100000"));
         let far = net::Config { gateways: vec![[11, 0, 0, 1].into()], ..config().net };
         assert!(complaint(&NodeConfig { net: far, ..config() }).contains("gateway 11.0.0.1"));
         let fast = NodeConfig { link_bps: Some(u64::MAX), ..config() };
         assert!(complaint(&fast).contains("link_bps"));
+    }
+
+    #[test]
+    fn destinations_without_a_way_are_known_before_dpdk_starts() {
+        let check = |config: &NodeConfig, to: &str| {
+            let checked = config.check_destination(to.parse().expect("an address"));
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&config(), "10.0.0.2"), Ok(()));
+        for (to, expected) in [
+            ("fd00::2", "fd00::2 cannot be sent to: this node has no address of that family"),
+            ("11.0.0.2", "11.0.0.2 cannot be sent to: it is in no network of this node"),
+            ("10.0.0.255", "not the address of one host"),
+            ("224.0.0.1", "not the address of one host"),
+            ("10.0.0.1", "an address of this node itself"),
+        ] {
+            let problem = check(&config(), to).expect_err(to);
+            assert!(problem.contains(expected), "{problem}");
+        }
+        let mut routed = config();
+        routed.net.gateways = vec![[10, 0, 0, 254].into()];
+        assert_eq!(check(&routed, "11.0.0.2"), Ok(()));
     }
 
     #[test]

@@ -8,13 +8,15 @@ use std::net::IpAddr;
 use crate::dpdk::{ExternalBuffer, SegmentedBuf, SpareLists};
 use crate::net::Stack;
 use crate::time::Nanos;
-use crate::transport::{Metrics, Occupancy, Refused, RefusedReason, RpcHandle};
+use crate::transport::{Metrics, Occupancy, OutMessage, Refused, RefusedReason, RpcHandle};
 use crate::wire::{HomaPort, MAX_MESSAGE_LENGTH, RpcId};
 
 use super::app::Transport;
 use super::crossing::{Letter, Outlet};
 use super::egress::{Egress, Sink};
+use super::hand_off::{Answer, AnswersOut, Home};
 use super::outgoing::{MessageBuf, Outgoing};
+use super::queues::TxSource;
 use super::stats::{LoopTime, ShardStats};
 
 /// Timers of an application that may be set at a time.
@@ -32,6 +34,8 @@ pub(super) struct AppState {
     pub(super) stop: bool,
     /// The way to other shards, if there are any.
     pub(super) outlet: Option<Box<Outlet>>,
+    /// The way home for answers to requests of other shards.
+    pub(super) answers: Option<Box<AnswersOut>>,
 }
 
 /// The shard as a callback sees it.
@@ -42,6 +46,9 @@ pub struct Cx<'a> {
     pub(super) stack: &'a mut Stack,
     pub(super) state: &'a mut AppState,
     pub(super) stats: &'a ShardStats,
+    /// Where the first message of this callback goes at once: nothing else has come in that others
+    /// would be sent for.
+    pub(super) at_once: Option<&'a mut TxSource>,
 }
 
 /// Why there is no [`MessageBuf`].
@@ -167,6 +174,7 @@ impl Cx<'_> {
         let started =
             transport.call_through(now, from, host.into(), port, message, cookie, &mut sink);
         sink.finish();
+        self.flush_at_once();
         started.map(|(_, id)| id)
     }
 
@@ -184,7 +192,46 @@ impl Cx<'_> {
         let mut sink = Sink::new(self.now, self.egress, self.stack);
         let replied = self.transport.reply_through(self.now, rpc, response, &mut sink);
         sink.finish();
+        self.flush_at_once();
         replied
+    }
+
+    /// What the application does after it has sent something need not hold that up.
+    #[inline]
+    fn flush_at_once(&mut self) {
+        if let Some(tx) = self.at_once.take() {
+            self.egress.flushed += tx.flush(&mut self.egress.burst);
+        }
+    }
+
+    /// Sends the answer to a request of another shard there.
+    #[cold]
+    pub(super) fn reply_home(
+        &mut self,
+        home: Home,
+        rpc: RpcHandle,
+        response: Outgoing,
+    ) -> Result<(), Refused<Outgoing>> {
+        let refuse = |reason, message| Err(Refused { reason, message });
+        let length = response.len();
+        if !(1..=MAX_MESSAGE_LENGTH).contains(&length) {
+            return refuse(RefusedReason::BadLength(length), response);
+        }
+        let response = match response.into_send() {
+            Ok(response) => response,
+            Err(response) => return refuse(RefusedReason::NotInService, response),
+        };
+        let Some(answers) = &mut self.state.answers else {
+            return refuse(RefusedReason::NotInService, response.open(&self.state.spares));
+        };
+        let answer = Answer { rpc, packets: home.packets, response: Some(response) };
+        match answers.send(home.shard, answer) {
+            Ok(()) | Err(Answer { response: None, .. }) => Ok(()),
+            Err(Answer { response: Some(response), .. }) => {
+                let response = response.open(&self.state.spares);
+                refuse(RefusedReason::TooManyOutgoingBytes, response)
+            }
+        }
     }
 
     /// Asks for [`App::on_timer`](super::App::on_timer) with `token` at `at` or a little later.

@@ -15,6 +15,7 @@ mod config;
 mod crossing;
 mod cx;
 mod egress;
+mod hand_off;
 mod idle;
 mod outgoing;
 mod payload;
@@ -35,12 +36,14 @@ use std::time::{Duration, Instant};
 pub use app::{App, CallFailed, Request, RequestHead, Responder, Response, Verdict};
 pub use config::NodeConfig;
 pub use cx::{AllocError, Cx, is_transient};
+pub use hand_off::{HandOff, HandOffWhen};
 pub use idle::IdlePolicy;
 pub use outgoing::{MessageBuf, Outgoing};
 pub use payload::{Message, PacketBytes};
 pub use ring::{Consumer, Producer, ring};
 pub use signals::stop_on_signals;
 pub use stats::{LoopTime, NodeReport, ShardCounters, ShardReport, ShardStats};
+pub use steer::{Arrival, IdRules, PortSpread};
 pub use trace::TraceConfig;
 pub use watch::{Callback, SlowCallback};
 
@@ -144,6 +147,7 @@ pub struct Node {
     cpus: Vec<usize>,
     client_port_blocks: u16,
     detour: bool,
+    hand_off: Option<HandOff>,
     device: String,
     port: Port,
     rx_pool: Mempool,
@@ -156,6 +160,7 @@ pub struct Node {
     /// By shard.
     published: Arc<[Published]>,
     steering: Arc<Steering>,
+    arrival: Arrival,
     link_timeout: Duration,
     trace: Option<TraceConfig>,
 }
@@ -202,7 +207,7 @@ impl Node {
             .mtu(config.mtu)
             // Neighbour Discovery asks groups of stations.
             .all_multicast(config.speaks_ipv6());
-        let (port, steering) = steer::open(builder, eal, index, shards)?;
+        let (port, steering, arrival) = steer::open(builder, eal, index, config)?;
         let hardware = port.spec().is_hardware();
         let shard = ShardConfig {
             transport: paced(config, &port, hardware),
@@ -223,6 +228,7 @@ impl Node {
             cpus,
             client_port_blocks: config.client_port_blocks,
             detour: config.detour && shards > 1,
+            hand_off: config.hand_off.filter(|_| shards > 1),
             device: port.spec().to_string(),
             port,
             rx_pool,
@@ -233,6 +239,7 @@ impl Node {
             stop: Arc::default(),
             published: (0..shards).map(|_| Published::default()).collect(),
             steering: Arc::new(steering),
+            arrival,
             link_timeout: config.link_timeout,
             trace: config.trace.clone(),
         })
@@ -251,6 +258,11 @@ impl Node {
     /// What the port can do, and what of it is used.
     pub fn capabilities(&self) -> &Capabilities {
         self.port.capabilities()
+    }
+
+    /// How received packets come to their shards.
+    pub fn arrival(&self) -> &Arrival {
+        &self.arrival
     }
 
     /// The environment, for external buffers.
@@ -327,8 +339,13 @@ impl Node {
         let shards = self.shards();
         let queues = queues::deal(&mut self.port, shards)?;
         let host = HostShare::new(shards, &self.shard.transport)?;
-        let crossings =
-            crossing::crossings(&self.steering, shards, self.client_port_blocks, self.detour);
+        let routes = crossing::Routes {
+            steering: &self.steering,
+            has_id_rules: self.arrival.has_id_rules(),
+            detour: self.detour,
+        };
+        let crossings = crossing::crossings(&routes, shards, self.client_port_blocks);
+        let mut desks = self.hand_off.map(|config| hand_off::desks(config, shards).into_iter());
         let configs: Vec<ShardConfig> = (0..shards).map(|shard| self.shard.of(shard)).collect();
         let (tracers, trace_writer) = self.open_trace()?;
         // One clock: shards compare ages of messages.
@@ -359,6 +376,7 @@ impl Node {
                     stop,
                     host: Arc::clone(&host),
                     crossing: (shards > 1).then_some(crossing),
+                    desk: desks.as_mut().and_then(Iterator::next),
                     trace,
                 };
                 let run = move || {

@@ -2,8 +2,16 @@
 
 use std::ops::Range;
 
-use crate::dpdk::{ExternalBuffer, Mbuf, MbufCache, MbufRef, SegmentedBuf, TcpOffload};
+use crate::dpdk::{
+    ExternalBuffer, Mbuf, MbufCache, MbufRef, SegmentedBuf, SendSegmentedBuf, SpareLists,
+    TcpOffload,
+};
 use crate::transport::OutMessage;
+
+/// A packet with no more payload is a copy, the port's alone. One that the message holds as well costs
+/// more: to give it back, the port decrements a counter atomically, and before it can, everything
+/// it has written must have got to the memory that it shares with the other side.
+const COPY_MAX_BYTES: u32 = 256;
 
 /// A message under construction: made by [`Cx::alloc`](super::Cx::alloc), written through
 /// [`bytes::BufMut`], sent without another copy.
@@ -19,6 +27,28 @@ enum Source {
     External { buffer: ExternalBuffer, segment_bytes: u32 },
 }
 
+/// The same on its way to the shard that sends it.
+#[derive(Debug)]
+pub(super) struct SendOutgoing(SendSource);
+
+#[derive(Debug)]
+enum SendSource {
+    Packets(SendSegmentedBuf),
+    External { buffer: ExternalBuffer, segment_bytes: u32 },
+}
+
+impl SendOutgoing {
+    /// The message, now of this thread.
+    pub(super) fn open(self, spares: &SpareLists) -> Outgoing {
+        Outgoing(match self.0 {
+            SendSource::Packets(buffer) => Source::Packets(buffer.open(spares)),
+            SendSource::External { buffer, segment_bytes } => {
+                Source::External { buffer, segment_bytes }
+            }
+        })
+    }
+}
+
 impl From<MessageBuf> for Outgoing {
     fn from(mut buffer: MessageBuf) -> Self {
         buffer.finish();
@@ -31,8 +61,24 @@ impl Outgoing {
         Self(Source::External { buffer, segment_bytes })
     }
 
+    /// The way to another thread.
+    ///
+    /// # Errors
+    /// Gives the message back if it was sent already.
+    pub(super) fn into_send(self) -> Result<SendOutgoing, Self> {
+        let source = match self.0 {
+            Source::Packets(buffer) => SendSource::Packets(
+                buffer.into_send().map_err(|buffer| Self(Source::Packets(buffer)))?,
+            ),
+            Source::External { buffer, segment_bytes } => {
+                SendSource::External { buffer, segment_bytes }
+            }
+        };
+        Ok(SendOutgoing(source))
+    }
+
     /// A packet of the bytes `range`, one segment of the message, behind `header_bytes` that `fill`
-    /// writes, for `offload` by the port. `None` when packet buffers run out.
+    /// writes, for `offload` by the port. Short ones are copied. `None` when packet buffers run out.
     #[inline]
     pub(super) fn packet(
         &mut self,
@@ -47,6 +93,15 @@ impl Outgoing {
                 // Most messages have one packet; a division is dear.
                 let first = range.start == 0;
                 let index = if first { 0 } else { (range.start / buffer.segment_bytes()) as usize };
+                let is_short = range.end - range.start <= COPY_MAX_BYTES;
+                if is_short
+                    && offload.is_none()
+                    && let Some(copy) = cache.alloc()
+                {
+                    return buffer
+                        .copy_with_header(index, header_bytes, copy, fill)
+                        .map(Mbuf::share);
+                }
                 buffer.with_header(index, header_bytes, cache, offload, fill)
             }
             Source::External { buffer, .. } => {

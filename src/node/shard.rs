@@ -1,6 +1,7 @@
 //! The run-to-completion loop of one core: receive burst, protocol, application, timers, transmit.
 
 mod crossing;
+mod hand_off;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,6 +21,7 @@ use super::app::{
 use super::crossing::{Crossing, Outlet, Way};
 use super::cx::{AppState, Cx};
 use super::egress::{Egress, Sink};
+use super::hand_off::{AnswersOut, Desk};
 use super::idle::Idle;
 use super::payload::PacketBytes;
 use super::queues::{RxSource, TxSource};
@@ -61,6 +63,8 @@ pub(super) struct ShardParts<'a> {
     /// What this shard shares with others, if there are any.
     pub(super) host: Arc<HostShare>,
     pub(super) crossing: Option<(Crossing, Outlet)>,
+    /// What is handed to other shards and back, if it is.
+    pub(super) desk: Option<(Desk, AnswersOut)>,
     pub(super) trace: Option<Tracer>,
 }
 
@@ -73,10 +77,14 @@ pub(super) struct Shard<'a, A> {
     tx: TxSource,
     /// The way to and from other shards, if there are any.
     crossing: Option<Box<Crossing>>,
+    /// Where requests are handed to other shards, if they are.
+    desk: Option<Box<Desk>>,
     /// For copies of frames that all shards must see.
     rx_pool: Mempool,
     rx_burst: RxBurst<RX_BURST>,
     egress: Egress,
+    /// Callbacks run for the last packet of a burst.
+    at_once: bool,
     state: AppState,
     abandoned: Abandoned,
     clock: Clock,
@@ -104,6 +112,7 @@ impl<'a, A: App> Shard<'a, A> {
         let config = parts.config;
         let mut transport = Transport::sharing(config.transport.clone(), (), &parts.host)?;
         let (crossing, outlet) = parts.crossing.unzip();
+        let (desk, answers) = parts.desk.unzip();
         let mut stack = Stack::new(config.net.clone())?;
         let client_port = transport.open_client_port().unwrap_or(HomaPort::FIRST_CLIENT);
         let mut egress = Egress::new(
@@ -121,6 +130,7 @@ impl<'a, A: App> Shard<'a, A> {
             timers: BinaryHeap::new(),
             stop: false,
             outlet: outlet.map(Box::new),
+            answers: answers.map(Box::new),
         };
         let now = parts.clock.now();
         let mut cx = Cx {
@@ -130,6 +140,7 @@ impl<'a, A: App> Shard<'a, A> {
             stack: &mut stack,
             state: &mut state,
             stats: &ShardStats::default(),
+            at_once: None,
         };
         parts.published.enter(Callback::Build);
         let app = Watched::new(make_app(&mut cx), parts.clock, parts.published);
@@ -140,9 +151,11 @@ impl<'a, A: App> Shard<'a, A> {
             rx: parts.rx,
             tx: parts.tx,
             crossing: crossing.map(Box::new),
+            desk: desk.map(Box::new),
             rx_pool: parts.rx_pool,
             rx_burst: RxBurst::new(),
             egress,
+            at_once: false,
             state,
             abandoned: Rc::default(),
             clock: parts.clock,
@@ -233,6 +246,9 @@ impl<'a, A: App> Shard<'a, A> {
         let now = self.clock.now();
         self.note_stall(now);
         let mut sent = 0;
+        if let Some(desk) = &mut self.desk {
+            desk.note_burst(received == RX_BURST, RX_BURST);
+        }
         if received > 0 {
             self.take_in(now, received);
         }
@@ -247,6 +263,9 @@ impl<'a, A: App> Shard<'a, A> {
         // Also without packets: messages that the application dropped may let others go on.
         self.transport.end_burst(now);
         self.with_app_at(now, |app, cx| app.on_poll(cx));
+        if self.egress.has_unreachable() {
+            self.report_unreachable(now);
+        }
         self.deliver(now);
         self.run_timers(now);
         sent += self.transmit(now);
@@ -298,6 +317,7 @@ impl<'a, A: App> Shard<'a, A> {
             stack: &mut self.stack,
             state: &mut self.state,
             stats: &self.stats,
+            at_once: self.at_once.then_some(&mut self.tx),
         };
         callback(&mut self.app, &mut cx)
     }
@@ -331,12 +351,14 @@ impl<'a, A: App> Shard<'a, A> {
                 self.stats.rx_dropped_on_purpose += 1;
                 continue;
             }
+            self.at_once = self.rx_burst.is_empty() && self.trace.is_none();
             if mbuf.segment_count() == 1 {
                 self.input(now, mbuf, false);
             } else {
                 self.input_chain(now, mbuf);
             }
         }
+        self.at_once = false;
     }
 
     /// One frame in one segment.
@@ -357,6 +379,9 @@ impl<'a, A: App> Shard<'a, A> {
         if let Some(crossing) = &mut self.crossing {
             let way = crossing.way(datagram.src.ip(), datagram.dst.ip(), &packet.header, crossed);
             if way != Way::Here {
+                if !crossed && crossing.has_rule_for(&packet.header) {
+                    self.check_rule(way, datagram, packet);
+                }
                 self.redirect(way, mbuf);
                 return;
             }
@@ -429,11 +454,18 @@ impl<'a, A: App> Shard<'a, A> {
     }
 
     #[inline(always)]
-    fn hand_over(&mut self, now: Nanos, event: Event<PacketBytes>) {
+    fn hand_over(&mut self, now: Nanos, mut event: Event<PacketBytes>) {
+        if self.desk.as_ref().is_some_and(|desk| desk.is_open()) {
+            match self.hand_off(event) {
+                Some(stays) => event = stays,
+                None => return,
+            }
+        }
         match event {
             Event::Request { rpc, id, client, client_port, port, message } => {
                 let abandoned = Some(Rc::clone(&self.abandoned));
-                let responder = Responder { rpc, id, client, client_port, port, abandoned };
+                let responder =
+                    Responder { rpc, id, client, client_port, port, abandoned, home: None };
                 let request = Request { message, responder };
                 self.with_app_at(now, |app, cx| app.on_request(cx, request));
             }
@@ -459,8 +491,12 @@ impl<'a, A: App> Shard<'a, A> {
     /// Requests that the application dropped without an answer.
     #[cold]
     fn forget_abandoned(&mut self, now: Nanos) {
-        for rpc in self.abandoned.borrow_mut().drain(..) {
-            self.transport.abort(now, rpc);
+        let abandoned = Rc::clone(&self.abandoned);
+        for (home, rpc) in abandoned.borrow_mut().drain(..) {
+            match home {
+                None => drop(self.transport.abort(now, rpc)),
+                Some(home) => self.abandon(home, rpc),
+            }
         }
     }
 
@@ -510,6 +546,14 @@ impl<'a, A: App> Shard<'a, A> {
         }
     }
 
+    /// Ends the RPCs with hosts to which there is no way.
+    #[cold]
+    fn report_unreachable(&mut self, now: Nanos) {
+        while let Some(dst) = self.egress.take_unreachable() {
+            self.transport.on_unreachable(now, dst.into(), Unreachable::Host);
+        }
+    }
+
     fn on_peer_unreachable(&mut self, now: Nanos, cause: UnreachableCause, quoted: &QuotedPacket) {
         // A short quotation does not say which RPC it was.
         if quoted.sender_id.is_some() && !self.is_under_way(quoted) {
@@ -554,7 +598,7 @@ impl<'a, A: App> Shard<'a, A> {
         if self.stack.has_output() || self.egress.has_resolved() {
             self.transmit_own(now);
         }
-        let mut handed_over = 0;
+        let mut handed_over = std::mem::take(&mut self.egress.flushed);
         for _ in 0..TX_ROUNDS {
             if !self.transport.has_to_send() && !self.egress.has_work() {
                 break;

@@ -11,7 +11,7 @@ use super::stats::Published;
 
 /// A shard that stays in callbacks for longer than this in one turn keeps its peers waiting.
 const SLOW: Nanos = Nanos::from_ms(1);
-/// Turns without anything delivered between two looks at the time that `on_poll` takes.
+/// Turns between two looks at the time that `on_poll` takes: to read the clock costs as much as a poll.
 const POLL_LOOKS: u32 = 16;
 
 /// The callbacks of [`App`].
@@ -94,14 +94,14 @@ pub(super) struct Watched<'a, A> {
     published: &'a Published,
     /// What ran since the last look at the clock.
     ran: Option<Callback>,
-    idle_polls: u32,
+    polls: u32,
     pub(super) slow: u64,
     pub(super) slowest: Option<SlowCallback>,
 }
 
 impl<'a, A: App> Watched<'a, A> {
     pub(super) fn new(app: A, clock: Clock, published: &'a Published) -> Self {
-        Self { app, clock, published, ran: None, idle_polls: 0, slow: 0, slowest: None }
+        Self { app, clock, published, ran: None, polls: 0, slow: 0, slowest: None }
     }
 
     #[inline]
@@ -168,15 +168,15 @@ impl<A: App> App for Watched<'_, A> {
     #[inline]
     fn on_poll(&mut self, cx: &mut Cx<'_>) {
         let mut since = cx.now();
-        self.idle_polls += 1;
-        let delivered = self.ran.is_some();
-        if delivered || self.idle_polls >= POLL_LOOKS {
+        self.polls += 1;
+        let is_watched = self.polls >= POLL_LOOKS;
+        if is_watched || self.ran.is_some() {
             since = self.look(since);
         }
         self.enter(Callback::OnPoll);
         self.app.on_poll(cx);
-        if delivered || self.idle_polls >= POLL_LOOKS {
-            self.idle_polls = 0;
+        if is_watched {
+            self.polls = 0;
             self.look(since);
         }
         self.ran = None;

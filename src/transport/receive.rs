@@ -268,9 +268,24 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         // (reference-gaps.md G5).
         let ack = PendingAck { id, client_port: rpc.local_port, server_port: rpc.remote_port };
         self.metrics.client_done += 1;
+        self.put_request_aside(index);
         self.end_rpc(now, index);
         self.note_ack(now, peer, ack);
         Some(Event::Response { cookie, id, result: Ok(message) })
+    }
+
+    /// Keeps the request of an RPC that has ended until the end of the burst: to give its buffers back
+    /// takes a while, and the application is waiting.
+    #[inline]
+    fn put_request_aside(&mut self, index: u32) {
+        if self.done_requests.len() < DEFERRED_MAX
+            && let Some(outbound) = self.outbound_mut(index).filter(|outbound| outbound.is_sent())
+        {
+            let length = outbound.length;
+            let message = self.rpcs.get_mut(index).and_then(|rpc| rpc.outbound.take());
+            self.done_requests.extend(message.map(|outbound| outbound.message));
+            self.request_bytes -= u64::from(length);
+        }
     }
 
     /// The server knows nothing of the request: it starts again, with what needs no grant. Unless so
@@ -777,7 +792,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// first.
     #[inline]
     fn defer_ack(&mut self, received: &Received<'_>, ack: AckRecord) {
-        if self.acks.len() >= DEFERRED_ACKS_MAX {
+        if self.acks.len() >= DEFERRED_MAX {
             self.settle_acks(received.now);
         }
         self.acks.push((received.src, ack));
@@ -841,8 +856,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 }
 
-/// Acks kept until the end of a burst.
-pub(super) const DEFERRED_ACKS_MAX: usize = 32;
+/// Acks kept until the end of a burst, and requests.
+pub(super) const DEFERRED_MAX: usize = 32;
 
 /// Whether the payload lies within the message.
 fn in_range(data: &Data, length: u32, payload: u32) -> bool {

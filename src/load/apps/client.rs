@@ -17,12 +17,10 @@ use crate::transport::RpcError;
 use crate::wire::HomaPort;
 
 use super::meter::Meter;
-use super::{MessageFormat, ResponseKind, check, cp_node, message};
+use super::{MessageFormat, ResponseKind, check, complain, cp_node, message};
 
 /// Calls started per turn of the loop.
 const CALLS_PER_TURN: usize = 32;
-/// Wrong responses are described in the log up to this many; all are counted.
-const COMPLAINTS_MAX: u32 = 10;
 /// Progress is reported this often.
 const INTERVAL: Nanos = Nanos::from_secs(1);
 
@@ -229,7 +227,7 @@ pub struct ClientApp {
     format: MessageFormat,
     verify: bool,
     /// Responses found wrong so far.
-    complaints: u32,
+    complaints: u64,
     /// `None` once the result is out.
     run: Option<Run>,
     clock: Clock,
@@ -313,9 +311,7 @@ impl ClientApp {
             Ok(size_bytes) => Outcome::Response { size_bytes },
             Err(error) => {
                 self.complaints += 1;
-                if self.complaints <= COMPLAINTS_MAX {
-                    log::error!("response {}: {error}", response.id);
-                }
+                complain(self.complaints, "response", response.id, &error);
                 Outcome::Corrupted
             }
         }

@@ -22,9 +22,15 @@ pub(in crate::load) use session::{Shown, each_progress};
 
 pub use super::response::{ResponseKind, SHORT_RESPONSE_BYTES};
 
+use core::fmt::Display;
+
 use crate::node::{AllocError, Cx, Message, MessageBuf};
+use crate::wire::RpcId;
 
 use super::payload::{Mismatch, Pattern};
+
+/// Wrong messages are described in the log up to this many; all are counted.
+const COMPLAINTS_MAX: u64 = 10;
 
 /// What messages look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,4 +77,38 @@ fn check(message: &Message, pattern: Pattern) -> Result<(), Mismatch> {
         offset += chunk.len();
     }
     Ok(())
+}
+
+/// Logs what is wrong with a message, the `count`th that is, unless enough was said before.
+#[cold]
+fn complain(count: u64, kind: &str, id: RpcId, problem: &dyn Display) {
+    if let Some(line) = complaint(count, kind, id, problem) {
+        log::error!("{line}");
+    }
+}
+
+fn complaint(count: u64, kind: &str, id: RpcId, problem: &dyn Display) -> Option<String> {
+    match count {
+        ..COMPLAINTS_MAX => Some(format!("{kind} {id}: {problem}")),
+        COMPLAINTS_MAX => Some(format!(
+            "{kind} {id}: {problem}; others are only counted. Both ends must be given the same \
+             --protocol, and --no-verify unless both are homa-load"
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_of_wrong_messages_are_ten_lines() {
+        let lines: Vec<String> = (1..=5_000)
+            .filter_map(|count| complaint(count, "request", RpcId(count * 2), &"it is short"))
+            .collect();
+        assert_eq!(lines.len(), 10);
+        assert_eq!(lines[0], "request 2: it is short");
+        assert!(lines[9].starts_with("request 20: it is short; others are only counted"));
+    }
 }

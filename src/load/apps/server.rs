@@ -12,7 +12,7 @@ use crate::time::Nanos;
 use crate::wire::HomaPort;
 
 use super::meter::Meter;
-use super::{ResponseKind, check, message};
+use super::{ResponseKind, check, complain, message};
 
 /// Responses that wait for a buffer. Beyond that, requests are dropped.
 const WAITING_MAX: usize = 4_096;
@@ -226,7 +226,7 @@ impl App for ServerApp {
             let pattern = Pattern::new(responder.id.0, Direction::Request);
             if let Err(mismatch) = check(&message, pattern) {
                 self.counts.corrupted += 1;
-                log::error!("request {}: {mismatch}", responder.id);
+                complain(self.counts.corrupted, "request", responder.id, &mismatch);
             }
         }
         // The request's buffers are free again before the response needs some.

@@ -344,10 +344,12 @@ impl Oracle {
                 format!("host {index}: {in_use} of {most}")
             });
         }
+        // As much for requests as for responses, and checked before a message: one may go beyond.
+        let outgoing_max = 2 * (config.outgoing_max_bytes + 1_000_000);
         let within = occupancy.client_rpcs <= config.client_rpcs_max
             && occupancy.server_rpcs <= config.server_rpcs_max
             && occupancy.peers <= config.peers_max
-            && occupancy.outgoing_bytes < config.outgoing_max_bytes + 1_000_000;
+            && occupancy.outgoing_bytes <= outgoing_max;
         if !within {
             self.violate(now, "tables within limits", || format!("host {index}: {occupancy:?}"));
         }
