@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use homa::dpdk::{
-    Eal, EalConfig, Mbuf, MbufCache, Mempool, Port, PortBuilder, RxBurst, RxQueue, TxBurst, TxQueue,
+    Eal, EalConfig, FlowRule, Mbuf, MbufCache, Mempool, Port, PortBuilder, RxBurst, RxQueue,
+    TxBurst, TxQueue,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,7 +27,12 @@ fn tap_and_af_packet() {
         ip(&format!("link set {interface} up"));
     }
 
-    let devices = ["tap:homa-tap,mac=02:00:00:00:00:07", "af_packet:homa-a", "af_packet:homa-b"];
+    let devices = [
+        "tap:homa-tap,mac=02:00:00:00:00:07",
+        "af_packet:homa-a",
+        "af_packet:homa-b",
+        "tap:homa-rules",
+    ];
     let config = EalConfig {
         devices: devices.iter().map(|text| text.parse().unwrap()).collect(),
         memory_mb: 128,
@@ -34,6 +40,7 @@ fn tap_and_af_packet() {
     };
     let eal = Eal::start(&config).unwrap();
     let pool = Mempool::builder().mbufs(8191).build(&eal).unwrap();
+    a_tap_knows_no_rules_for_bytes(&eal, &pool);
     tap_is_answered_by_the_kernel(&eal, &pool);
     veth_carries_frames_both_ways(&eal, &pool);
     assert_eq!(pool.in_use(), 0, "every buffer is back");
@@ -83,6 +90,28 @@ impl Side {
         }
         None
     }
+}
+
+/// The driver has rules, for headers that the kernel knows, and says so before anything is changed.
+fn a_tap_knows_no_rules_for_bytes(eal: &Eal, pool: &Mempool) {
+    let mut side = Side::open(eal, pool, 3);
+    for is_ipv6 in [false, true] {
+        let rule = FlowRule {
+            has_vlan: is_ipv6,
+            is_ipv6,
+            protocol: 146,
+            offset_bytes: 20,
+            spec: vec![0, 1],
+            mask: vec![0xff, 1],
+            queue: 0,
+        };
+        let refused = side.port.add_flow_rules(&[rule]).expect_err("a rule for bytes").to_string();
+        assert!(refused.starts_with("device tap:homa-rules: the driver does not take the rule: "));
+        assert!(refused.contains("item not supported"), "{refused}");
+    }
+    let Side { rx, tx, cache, port } = side;
+    drop((rx, tx, cache));
+    port.close().expect("nothing is left of the rules");
 }
 
 fn tap_is_answered_by_the_kernel(eal: &Eal, pool: &Mempool) {

@@ -14,8 +14,8 @@ use std::time::Duration;
 use homa::dpdk::{Eal, EalConfig, Hugepages, allowed_cpus};
 use homa::load::payload::{Direction, Pattern};
 use homa::node::{
-    App, CallFailed, Callback, Cx, IdlePolicy, Node, NodeConfig, NodeError, NodeReport, Request,
-    Response, ShardReport,
+    App, Arrival, CallFailed, Callback, Cx, IdRules, IdlePolicy, Node, NodeConfig, NodeError,
+    NodeReport, PortSpread, Request, Response, ShardReport,
 };
 use homa::wire::HomaPort;
 
@@ -243,6 +243,17 @@ fn describe(name: &str, report: &NodeReport) {
     }
 }
 
+/// Rings have no rules for received packets: where there is a queue for each shard, they say so.
+fn expect_no_rules(arrival: &Arrival, asked: bool) {
+    let reason = "the driver has no rules for received packets";
+    match (&arrival.by_id, asked) {
+        (IdRules::NotAsked, false) => assert_eq!(arrival.by_ports, PortSpread::OneQueue),
+        (IdRules::Refused(text), true) => assert!(text.contains(reason), "{text}"),
+        _ => panic!("{arrival}"),
+    }
+    assert!(!arrival.has_id_rules());
+}
+
 #[test]
 #[ignore = "a process of other tests"]
 fn pair() {
@@ -256,6 +267,9 @@ fn pair() {
         Node::start_on(&eal, index, &config).expect("a node")
     });
     assert_eq!(client.shards(), shards);
+    for node in [&client, &server] {
+        expect_no_rules(node.arrival(), queues > 1);
+    }
     let alone = client.run(|_| -> Caller { unreachable!("several shards") });
     assert!(alone.expect_err("one application").to_string().contains("run_shards"));
     let served: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();

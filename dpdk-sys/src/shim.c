@@ -275,6 +275,77 @@ int homa_port_set_reta(uint16_t port_id, const uint16_t *queues, uint16_t n)
 	return rte_eth_dev_rss_reta_update(port_id, reta, n);
 }
 
+int homa_flow_create(uint16_t port_id, const struct homa_flow_match *match, uint16_t queue,
+		     struct rte_flow **flow, char *why, size_t why_bytes)
+{
+	const struct rte_flow_attr attr = { .ingress = 1 };
+	const struct rte_flow_action_queue to = { .index = queue };
+	const struct rte_flow_action actions[] = {
+		{ .type = RTE_FLOW_ACTION_TYPE_QUEUE, .conf = &to },
+		{ .type = RTE_FLOW_ACTION_TYPE_END },
+	};
+	struct rte_flow_item_ipv4 ipv4 = { 0 }, ipv4_mask = { 0 };
+	struct rte_flow_item_ipv6 ipv6 = { 0 }, ipv6_mask = { 0 };
+	struct rte_flow_item_raw raw = { 0 }, raw_mask = { 0 };
+	struct rte_flow_item items[5];
+	struct rte_flow_error error = { 0 };
+	unsigned int n = 0;
+	int rc;
+
+	memset(items, 0, sizeof(items));
+	raw.pattern = match->spec;
+	raw.length = match->length;
+	raw_mask.pattern = match->mask;
+	if (match->whole_frame) {
+		/* These drivers compare the lengths of the two texts. */
+		raw_mask.length = match->length;
+	} else {
+		raw.relative = 1;
+		raw.offset = match->offset;
+		raw_mask = (struct rte_flow_item_raw){
+			.relative = 1, .search = 1, .offset = -1, .limit = UINT16_MAX,
+			.length = UINT16_MAX, .pattern = match->mask,
+		};
+		items[n++].type = RTE_FLOW_ITEM_TYPE_ETH;
+		if (match->has_vlan)
+			items[n++].type = RTE_FLOW_ITEM_TYPE_VLAN;
+		if (match->is_ipv6) {
+			ipv6.hdr.proto = match->protocol;
+			ipv6_mask.hdr.proto = UINT8_MAX;
+			items[n++] = (struct rte_flow_item){ .type = RTE_FLOW_ITEM_TYPE_IPV6,
+							     .spec = &ipv6, .mask = &ipv6_mask };
+		} else {
+			ipv4.hdr.next_proto_id = match->protocol;
+			ipv4_mask.hdr.next_proto_id = UINT8_MAX;
+			items[n++] = (struct rte_flow_item){ .type = RTE_FLOW_ITEM_TYPE_IPV4,
+							     .spec = &ipv4, .mask = &ipv4_mask };
+		}
+	}
+	items[n++] = (struct rte_flow_item){ .type = RTE_FLOW_ITEM_TYPE_RAW,
+					     .spec = &raw, .mask = &raw_mask };
+	items[n].type = RTE_FLOW_ITEM_TYPE_END;
+
+	*flow = NULL;
+	why[0] = 0;
+	rc = rte_flow_validate(port_id, &attr, items, actions, &error);
+	if (rc == 0) {
+		*flow = rte_flow_create(port_id, &attr, items, actions, &error);
+		if (*flow == NULL)
+			rc = rte_errno != 0 ? -rte_errno : -EINVAL;
+	}
+	if (rc != 0 && error.message != NULL)
+		snprintf(why, why_bytes, "%s", error.message);
+	/* Drivers return what they like. */
+	return rc > 0 ? -rc : rc;
+}
+
+int homa_flow_destroy(uint16_t port_id, struct rte_flow *flow)
+{
+	struct rte_flow_error error = { 0 };
+
+	return rte_flow_destroy(port_id, flow, &error);
+}
+
 uint16_t homa_rx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mbufs, uint16_t n)
 {
 	return rte_eth_rx_burst(port_id, queue_id, mbufs, n);

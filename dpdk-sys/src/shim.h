@@ -12,6 +12,7 @@
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
@@ -132,6 +133,22 @@ struct homa_link {
 	uint8_t up;
 };
 
+/* Packets of an IP protocol with certain bytes. */
+struct homa_flow_match {
+	/* As many bytes each, of which the mask says what counts: from `offset` behind the IP header
+	 * on. Of a whole frame instead: from its first byte on, as text in hexadecimal that ends with
+	 * NUL, which is how the drivers that parse frames in a way of their own take it. */
+	const uint8_t *spec;
+	const uint8_t *mask;
+	uint16_t length;
+	uint16_t offset;
+	uint8_t whole_frame;
+	/* Of what is not the whole frame: */
+	uint8_t has_vlan;
+	uint8_t is_ipv6;
+	uint8_t protocol;
+};
+
 /* EAL */
 int homa_errno(void);
 uint32_t homa_lcore_id(void);
@@ -170,6 +187,11 @@ int homa_port_stats(uint16_t port_id, struct homa_port_stats *stats);
 int homa_port_link(uint16_t port_id, struct homa_link *link);
 int homa_port_reta(uint16_t port_id, uint16_t *queues, uint16_t n);
 int homa_port_set_reta(uint16_t port_id, const uint16_t *queues, uint16_t n);
+/* Has what matches received in a queue, if the driver finds the rule valid. `why`, of at least one
+ * byte, gets what the driver says against it. */
+int homa_flow_create(uint16_t port_id, const struct homa_flow_match *match, uint16_t queue,
+		     struct rte_flow **flow, char *why, size_t why_bytes);
+int homa_flow_destroy(uint16_t port_id, struct rte_flow *flow);
 uint16_t homa_rx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mbufs, uint16_t n);
 uint16_t homa_tx_burst(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mbufs, uint16_t n);
 uint16_t homa_tx_prepare(uint16_t port_id, uint16_t queue_id, struct rte_mbuf **mbufs, uint16_t n);

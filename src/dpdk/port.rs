@@ -9,6 +9,7 @@ use dpdk_sys as sys;
 use super::capability::{Capabilities, DriverInfo, offload_names};
 use super::device::{MacBytes, across_tap};
 use super::error::{Error, check, errno_text};
+use super::flow::{self, Flow, FlowForm, FlowRule};
 use super::ring_pair::RingPair;
 use super::stats::{self, Link, PortStats};
 use super::{DeviceSpec, Eal, MemifRole, Mempool, RxQueue, TxQueue};
@@ -413,7 +414,7 @@ impl PortBuilder {
         let tx = (0..self.tx_queues)
             .map(|id| Some(TxQueue::new(&owned, id, segments_max, prepare)))
             .collect();
-        Port { rx, tx, capabilities, mac, owned }
+        Port { rx, tx, flows: Vec::new(), capabilities, mac, owned }
     }
 
     fn pool_of(&self, queue_id: u16) -> &Mempool {
@@ -450,6 +451,7 @@ pub struct Port {
     // Before `owned`: they hold it, too.
     rx: Vec<Option<RxQueue>>,
     tx: Vec<Option<TxQueue>>,
+    flows: Vec<Flow>,
     capabilities: Capabilities,
     mac: MacBytes,
     owned: Arc<Owned>,
@@ -545,13 +547,24 @@ impl Port {
         check(rc, || format!("setting the redirection table of port {}", self.owned.spec))
     }
 
+    /// Has the port sort received packets by these rules, for as long as it is open; all of them, or
+    /// none. Gives the form in which the driver took them.
+    ///
+    /// # Errors
+    /// When the driver does not take a rule in any form; the text says what it has against it.
+    pub fn add_flow_rules(&mut self, rules: &[FlowRule]) -> Result<FlowForm, Error> {
+        let (form, flows) = flow::create_all(&self.owned, rules)?;
+        self.flows.extend(flows);
+        Ok(form)
+    }
+
     /// Stops and closes the port now.
     ///
     /// # Errors
     /// When queues are still out: the port is closed when the last of them is dropped.
     pub fn close(self) -> Result<(), Error> {
-        let Self { rx, tx, owned, .. } = self;
-        drop((rx, tx));
+        let Self { rx, tx, flows, owned, .. } = self;
+        drop((rx, tx, flows));
         match Arc::try_unwrap(owned) {
             Ok(owned) => {
                 drop(owned);
@@ -583,7 +596,7 @@ fn wait_for_link(port_id: u16, timeout: Duration) -> Result<bool, Error> {
 #[derive(Debug)]
 pub(super) struct Owned {
     pub(super) port_id: u16,
-    spec: DeviceSpec,
+    pub(super) spec: DeviceSpec,
     rx_queues: u16,
     /// Packets left in the rings must be taken out before they go.
     drain: bool,

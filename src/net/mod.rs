@@ -46,7 +46,9 @@ pub use path::Path;
 pub use stack::{
     Datagram, Encapsulation, IpChecksum, PathState, Received, Stack, UnreachableReason,
 };
-pub use steering::{PORT_BLOCK, RSS_KEY, STEERING_ENTRIES, Steering, concerns_all_shards};
+pub use steering::{
+    HeaderBytes, PORT_BLOCK, RSS_KEY, STEERING_ENTRIES, Steering, concerns_all_shards,
+};
 
 /// The IP protocol number of Homa (protocol.md section 2).
 pub const HOMA_PROTOCOL: u8 = 146;

@@ -25,6 +25,8 @@ const TUPLE_BYTES: usize = 36;
 pub const STEERING_ENTRIES: usize = 128;
 /// The bit of an id from which on it names the shard of its client.
 const ID_SHARD_SHIFT: u32 = 56;
+/// Bytes of the Homa header in front of the id.
+const ID_OFFSET_BYTES: u16 = 20;
 /// Ports of a block: enough for any entry of a table of 128 to be reached by one of them.
 pub const PORT_BLOCK: u16 = 128;
 
@@ -70,6 +72,27 @@ impl Toeplitz {
                 self.hash(0, &octets(src)) ^ self.hash(16, &octets(dst)) ^ self.hash(32, &ports)
             }
         }
+    }
+}
+
+/// Bytes of a Homa header as a rule of the network interface names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderBytes {
+    /// Bytes of the Homa header in front of them.
+    pub offset_bytes: u16,
+    /// What they are.
+    pub spec: [u8; 8],
+    /// Which bits of them count.
+    pub mask: [u8; 8],
+}
+
+impl HeaderBytes {
+    /// Those of the packets about RPCs that `shard` has begun: the id names the shard in its first
+    /// byte, and in its last bit that a server has sent the packet. Packets of clients have no such
+    /// rule: their owner is a matter of a hash.
+    pub fn of_own_rpcs(shard: u8) -> Self {
+        let bytes = |shard: u8, bit: u64| (u64::from(shard) << ID_SHARD_SHIFT | bit).to_be_bytes();
+        Self { offset_bytes: ID_OFFSET_BYTES, spec: bytes(shard, 1), mask: bytes(0xff, 1) }
     }
 }
 
@@ -175,8 +198,9 @@ impl Steering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::RpcId;
+    use crate::wire::{PacketType, RawCommon, RpcId};
     use proptest::prelude::*;
+    use zerocopy::IntoBytes;
 
     /// Microsoft's verification suite: source, destination, hash of the addresses, of all.
     const VERIFICATION: [(&str, u16, &str, u16, u32, u32); 8] = [
@@ -225,6 +249,13 @@ mod tests {
         }
         let nobody = header(4 << 56 | 1, 9, 32_768);
         assert_eq!(steering.owner(addr(1), addr(2), &nobody), None);
+    }
+
+    #[test]
+    fn the_id_is_where_rules_look_for_it() {
+        let raw = RawCommon::control(&header(0x0304_0506_0708_090b, 9, 32_768), PacketType::Busy);
+        let at = usize::from(ID_OFFSET_BYTES);
+        assert_eq!(raw.as_bytes()[at..at + 8], [3, 4, 5, 6, 7, 8, 9, 11]);
     }
 
     #[test]
@@ -311,6 +342,19 @@ mod tests {
             // All RPCs between the same ports have the same one: acks ride on any of them.
             let other = steering.owner(addr(host), addr(2), &header(other_id & !1, sport, dport));
             prop_assert_eq!(owner, other);
+        }
+
+        /// A rule takes the packets about RPCs of its shard, and no others.
+        #[test]
+        fn rules_say_what_the_owner_is(id: u64, shard in 0_u8..4, sport: u16, dport: u16) {
+            for id in [id, u64::from(shard) << 56 | id >> 8] {
+                let header = header(id, sport, dport);
+                let bytes = id.to_be_bytes();
+                let rule = HeaderBytes::of_own_rpcs(shard);
+                let taken = (0..8).all(|at| bytes[at] & rule.mask[at] == rule.spec[at]);
+                let owner = Steering::new(4, 0).owner(addr(1), addr(2), &header);
+                prop_assert_eq!(taken, id % 2 == 1 && owner == Some(shard));
+            }
         }
     }
 }

@@ -33,10 +33,21 @@ pub(super) enum Letter {
     Message(Box<dyn Any + Send>),
 }
 
+/// What decides on the way of packets, the same for all shards.
+pub(super) struct Routes<'a> {
+    /// The owners of packets.
+    pub(super) steering: &'a Arc<Steering>,
+    /// The port has rules that bring packets of IP protocol 146 about RPCs of ours to their shards.
+    pub(super) has_id_rules: bool,
+    /// Every packet makes a detour through another shard, to test the way.
+    pub(super) detour: bool,
+}
+
 /// One shard's ends of all rings.
 pub(super) struct Crossing {
     shard: usize,
     steering: Arc<Steering>,
+    has_id_rules: bool,
     /// Every packet makes a detour through another shard, to test the way.
     detour: bool,
     packets_out: Vec<Option<Producer<SendMbuf>>>,
@@ -80,19 +91,15 @@ pub(super) enum Way {
 }
 
 /// The ends of all rings, by shard.
-pub(super) fn crossings(
-    steering: &Arc<Steering>,
-    shards: u8,
-    blocks: u16,
-    detour: bool,
-) -> Vec<(Crossing, Outlet)> {
+pub(super) fn crossings(routes: &Routes<'_>, shards: u8, blocks: u16) -> Vec<(Crossing, Outlet)> {
     let drained = Arc::new(AtomicUsize::new(0));
     let mut ends: Vec<(Crossing, Outlet)> = (0..shards)
         .map(|shard| {
             let crossing = Crossing {
                 shard: shard.into(),
-                steering: Arc::clone(steering),
-                detour,
+                steering: Arc::clone(routes.steering),
+                has_id_rules: routes.has_id_rules,
+                detour: routes.detour,
                 packets_out: Vec::new(),
                 packets_in: Vec::new(),
                 letters_in: Vec::new(),
@@ -102,7 +109,7 @@ pub(super) fn crossings(
             let nothing = CallPort { to: None, from: HomaPort(0) };
             let outlet = Outlet {
                 letters_out: Vec::new(),
-                steering: Arc::clone(steering),
+                steering: Arc::clone(routes.steering),
                 shard,
                 blocks: blocks.max(1),
                 next_block: 0,
@@ -141,6 +148,12 @@ impl Crossing {
             Some(owner) => Way::To(owner.into()),
             None => Way::Nowhere,
         }
+    }
+
+    /// Whether a rule of the port should have brought a packet from a server, with its id in view, to
+    /// its shard at once.
+    pub(super) fn has_rule_for(&self, header: &Header) -> bool {
+        self.has_id_rules && !header.sender_id.is_client()
     }
 
     /// The hash that the port should have computed.
@@ -254,5 +267,24 @@ impl Outlet {
 impl std::fmt::Debug for Outlet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outlet").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::RpcId;
+
+    #[test]
+    fn rules_are_for_packets_of_servers_alone() {
+        let steering = Arc::new(Steering::new(2, 0));
+        let has_rule = |has_id_rules, id| {
+            let routes = Routes { steering: &steering, has_id_rules, detour: false };
+            let header = Header { sport: HomaPort(1), dport: HomaPort(2), sender_id: RpcId(id) };
+            crossings(&routes, 2, 1)[0].0.has_rule_for(&header)
+        };
+        assert!(has_rule(true, 1 << 56 | 1));
+        assert!(!has_rule(true, 1 << 56), "from a client: its owner is a matter of a hash");
+        assert!(!has_rule(false, 1 << 56 | 1));
     }
 }

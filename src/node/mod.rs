@@ -41,6 +41,7 @@ pub use payload::{Message, PacketBytes};
 pub use ring::{Consumer, Producer, ring};
 pub use signals::stop_on_signals;
 pub use stats::{LoopTime, NodeReport, ShardCounters, ShardReport, ShardStats};
+pub use steer::{Arrival, IdRules, PortSpread};
 pub use trace::TraceConfig;
 pub use watch::{Callback, SlowCallback};
 
@@ -156,6 +157,7 @@ pub struct Node {
     /// By shard.
     published: Arc<[Published]>,
     steering: Arc<Steering>,
+    arrival: Arrival,
     link_timeout: Duration,
     trace: Option<TraceConfig>,
 }
@@ -202,7 +204,7 @@ impl Node {
             .mtu(config.mtu)
             // Neighbour Discovery asks groups of stations.
             .all_multicast(config.speaks_ipv6());
-        let (port, steering) = steer::open(builder, eal, index, shards)?;
+        let (port, steering, arrival) = steer::open(builder, eal, index, config)?;
         let hardware = port.spec().is_hardware();
         let shard = ShardConfig {
             transport: paced(config, &port, hardware),
@@ -233,6 +235,7 @@ impl Node {
             stop: Arc::default(),
             published: (0..shards).map(|_| Published::default()).collect(),
             steering: Arc::new(steering),
+            arrival,
             link_timeout: config.link_timeout,
             trace: config.trace.clone(),
         })
@@ -251,6 +254,11 @@ impl Node {
     /// What the port can do, and what of it is used.
     pub fn capabilities(&self) -> &Capabilities {
         self.port.capabilities()
+    }
+
+    /// How received packets come to their shards.
+    pub fn arrival(&self) -> &Arrival {
+        &self.arrival
     }
 
     /// The environment, for external buffers.
@@ -327,8 +335,12 @@ impl Node {
         let shards = self.shards();
         let queues = queues::deal(&mut self.port, shards)?;
         let host = HostShare::new(shards, &self.shard.transport)?;
-        let crossings =
-            crossing::crossings(&self.steering, shards, self.client_port_blocks, self.detour);
+        let routes = crossing::Routes {
+            steering: &self.steering,
+            has_id_rules: self.arrival.has_id_rules(),
+            detour: self.detour,
+        };
+        let crossings = crossing::crossings(&routes, shards, self.client_port_blocks);
         let configs: Vec<ShardConfig> = (0..shards).map(|shard| self.shard.of(shard)).collect();
         let (tracers, trace_writer) = self.open_trace()?;
         // One clock: shards compare ages of messages.

@@ -111,6 +111,8 @@ shard_stats! {
     letters_dropped,
     /// Packets whose hash the port has computed otherwise than we do: see the log.
     hash_mismatches,
+    /// Packets that the port did not bring to their shard though it has a rule for them: see the log.
+    rule_misses,
 }
 
 /// How a shard has spent its time so far, see [`ShardStats::busy_ns`].

@@ -72,6 +72,9 @@ pub(crate) fn run_baseline(
 /// Does `task` on a node of its own.
 fn on_node(args: &ClientArgs, target: &Target, task: Task) -> Result<Done, Box<dyn Error>> {
     let config = node_config(&args.node)?;
+    for &(server, _) in &target.servers {
+        config.check_destination(server).map_err(WrongArguments)?;
+    }
     let observers = Observers::new(&args.node.machine)?;
     let mut node = Node::start(&config)?;
     let observed = observers.watch(&node)?;

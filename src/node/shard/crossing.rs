@@ -113,4 +113,24 @@ impl<A: App> Shard<'_, A> {
             self.stats.hash_mismatches += 1;
         }
     }
+
+    /// Notes a packet that a rule of the port should have brought to its shard: then the port does not
+    /// do what it has agreed to.
+    #[cold]
+    pub(super) fn check_rule(&mut self, way: Way, datagram: &Datagram, packet: &Packet) {
+        let Way::To(shard) = way else { return };
+        if datagram.encapsulation == net::Encapsulation::MarkedTcp {
+            return;
+        }
+        if self.stats.rule_misses == 0 {
+            log::warn!(
+                "the port brings a packet from {} about RPC {} to shard {}, not {shard}, in spite of \
+                 its rules: such packets are passed on",
+                datagram.src,
+                packet.header.sender_id,
+                self.state.shard
+            );
+        }
+        self.stats.rule_misses += 1;
+    }
 }
