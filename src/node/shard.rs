@@ -339,7 +339,7 @@ impl<'a, A: App> Shard<'a, A> {
                 self.stats.rx_dropped_on_purpose += 1;
                 continue;
             }
-            self.at_once = self.rx_burst.len() == 0 && self.trace.is_none();
+            self.at_once = self.rx_burst.is_empty() && self.trace.is_none();
             if mbuf.segment_count() == 1 {
                 self.input(now, mbuf, false);
             } else {
