@@ -121,8 +121,8 @@ impl Ablation {
         ]
     }
 
-    /// The figures of runs that differ in their seeds as cells: the mean and, of several runs, the lowest
-    /// and the highest.
+    /// The figures of runs that differ in their seeds as cells: the mean and, of several runs, half the
+    /// distance from the lowest to the highest.
     pub fn row(runs: &[[f64; 9]]) -> Vec<String> {
         let cell = |column: usize| {
             let values = || runs.iter().map(|figures| figures[column]);
@@ -133,7 +133,7 @@ impl Ablation {
             if runs.len() < 2 {
                 return format!("{mean:.digits$}");
             }
-            format!("{mean:.digits$} ({low:.digits$}-{high:.digits$})")
+            format!("{mean:.digits$} ±{:.digits$}", (high - low) / 2.0)
         };
         (0..DIGITS.len()).map(cell).collect()
     }
@@ -191,7 +191,7 @@ mod tests {
         (low[1], high[1]) = (2.0, 3.0);
         let row = Ablation::row(&[low, high]);
         assert_eq!(row.len(), Ablation::HEAD.len());
-        assert_eq!(row[..2], ["1.000 (1.000-1.000)", "2.50 (2.00-3.00)"]);
+        assert_eq!(row[..2], ["1.000 ±0.000", "2.50 ±0.50"]);
         assert_eq!(Ablation::row(&[low])[1], "2.00");
     }
 }

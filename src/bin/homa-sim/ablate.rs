@@ -70,8 +70,8 @@ pub(crate) fn run(args: &AblateArgs) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(dir) = &args.out {
         let text = format!(
             "RPCs that send each request back, on {} hosts at {} Gbps with {} for packets that wait, at {:.0} % \
-             load for {} ms, {runs} run(s) each. Slowdowns are those of requests; of several runs, the mean \
-             and the lowest and highest.",
+             load for {} ms, {runs} run(s) each. Slowdowns are those of requests; of several runs, the \
+             mean and half the distance from the lowest to the highest.",
             base.network.hosts(),
             base.network.host_bps as f64 / 1e9,
             base.network.buffer,
@@ -89,8 +89,9 @@ pub(crate) fn run(args: &AblateArgs) -> Result<ExitCode, Box<dyn Error>> {
 fn print(table: &Table) {
     let columns = table.head.len();
     let lines = || std::iter::once(&table.head).chain(&table.rows);
-    let widths: Vec<usize> =
-        (0..columns).map(|i| lines().map(|line| line[i].len()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|i| lines().map(|line| line[i].chars().count()).max().unwrap_or(0))
+        .collect();
     for line in lines() {
         let cells = line.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| match i {
             0 => format!("{cell:width$}"),
