@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use homa::load::report::{NamedReport, Report, Runs, check_folder, check_name};
-use homa::load::transports::{Case, Contender, render, to_markdown};
+use homa::load::transports::{Case, Contender, render, section, to_markdown};
 use homa::load::workload::Workload;
 use homa::node::stop_on_signals;
 
@@ -235,5 +235,5 @@ fn write(folder: &Path, cases: &[Case]) -> Result<PathBuf, Box<dyn Error>> {
             runs.0.push(NamedReport { name, report });
         }
     }
-    Ok(runs.write(folder, Some("Homa beside TCP and UDP of the kernel"))?)
+    Ok(runs.write(folder, Some("Homa beside TCP and UDP of the kernel"), section(cases))?)
 }
