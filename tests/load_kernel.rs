@@ -154,6 +154,83 @@ fn a_server_that_is_not_there_is_said_in_one_line() {
     assert!(ended.one_line_of_stderr().contains("192.0.2.77"), "{}", ended.stderr);
 }
 
+/// What a load over Homa can be, one over sockets can be too.
+#[test]
+fn the_highest_load_a_plan_and_a_baseline_are_there_as_well() {
+    let _turn = one_at_a_time();
+    for transport in ["--transport tcp", "--transport udp --poll epoll"] {
+        let scratch = Scratch::new();
+        let (json, base) = (scratch.path("client.json"), scratch.path("base.json"));
+        let options = "local --workload 100 --find-max --duration 50ms --warm-up 10ms \
+                       --find-precision 0.5 --rps 1000 --idle yield --json";
+        let ended = run("find-max", &homa_load([options, &json, transport]));
+        let found: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&json).expect("a result")).expect("JSON");
+        assert!(!found["steps"].as_array().expect("steps").is_empty(), "{found}");
+        // Whether a load is carried is up to the machine.
+        let code = if found["max_rps"].is_null() { 1 } else { 0 };
+        ended.expect_code(code);
+
+        let plan = "local --workload 1000 --rps 100k --response short --dry-run";
+        let ended = run("dry run", &homa_load([plan, transport]));
+        ended.expect_code(0);
+        assert!(ended.stdout.contains("nothing is sent"), "{}", ended.stdout);
+        let header_bytes = if transport.contains("tcp") { 20 + 20 + 32 } else { 20 + 8 + 28 };
+        let wire = format!("{} B on the wire", 1_042 + header_bytes);
+        assert!(ended.stdout.replace(',', "").contains(&wire), "{wire}: {}", ended.stdout);
+
+        let idle = "local --workload w1 --idle yield";
+        let measure = ["baseline --samples 20 --out", &base, idle, transport];
+        run("baseline", &homa_load(measure)).expect_code(0);
+        let options = [idle, transport, "--count 50 --warm-up 1ms --baseline", &base];
+        let ended = run("local", &homa_load(options));
+        ended.expect_code(0);
+        assert!(ended.stdout.contains("when idle"), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_service_time_passes_before_the_answer_and_others_are_served_meanwhile() {
+    let _turn = one_at_a_time();
+    for transport in EVERYTHING {
+        let scratch = Scratch::new();
+        let json = scratch.path("client.json");
+        let options = "local --workload 100 --outstanding 64 --count 320 --service-time 20ms \
+                       --warm-up 1ms --timeout 3s --idle yield --json";
+        run("local", &homa_load([options, &json, transport])).expect_code(0);
+        let report = load_report::of_client(&scratch, "client.json");
+        expect_clean(&report, 320);
+        assert!(report.latency.min_ns >= 20_000_000, "{transport}: {:?}", report.latency);
+        // One at a time they would take 6.4 s.
+        let rps = report.rates.rps;
+        assert!(rps > 100.0, "{transport}: {rps} RPC/s");
+        let sides: Vec<&str> = report.sides.iter().map(|side| &*side.name).collect();
+        assert_eq!(sides, ["client", "server"]);
+        for core in report.sides.iter().flat_map(|side| &side.cores) {
+            assert!(core.busy_ns > 0 && core.busy_ns <= core.total_ns, "{transport}: {core:?}");
+        }
+    }
+}
+
+/// Two transports share the cores, each with its part of the load.
+#[test]
+fn transports_run_at_the_same_time() {
+    let _turn = one_at_a_time();
+    let scratch = Scratch::new();
+    let folder = scratch.path("reports");
+    let command = "compare-transports --rounds 1 --seconds 0.2 --only w2 --no-huge --timeout 3s \
+                   --outstanding 10 --at-once homa=70,tcp=30 --transports homa,tcp --report";
+    let ended = run("compare-transports", &homa_load([command, &folder]));
+    ended.expect_code(0);
+    for (transport, outstanding) in [("homa", "7 outstanding"), ("tcp", "3 outstanding")] {
+        let file = format!("reports/w2-at-once-{transport}.json");
+        let report = load_report::of_client(&scratch, &file);
+        expect_clean(&report, 1);
+        assert!(report.config.load.contains(outstanding), "{}", report.config.load);
+    }
+    assert!(ended.stdout.contains("70% homa, 30% tcp"), "{}", ended.stdout);
+}
+
 /// One short round of three loads over three transports: a row and a report for each.
 #[test]
 fn transports_are_compared_in_one_command() {
@@ -188,6 +265,9 @@ fn wrong_comparisons_are_one_line_and_code_2() {
         ("--only nothing", "echo, or workload"),
         ("--transports homa,quic", "homa, tcp or udp"),
         ("--rounds 0", "--rounds"),
+        ("--at-once homa=1", "two transports"),
+        ("--at-once homa=1,homa=2", "homa stands there twice"),
+        ("--at-once homa=1,tcp=none", "above 0"),
     ] {
         let ended = run(options, &homa_load(["compare-transports", options]));
         ended.expect_code(2);

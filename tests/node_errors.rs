@@ -88,6 +88,12 @@ fn wrong_arguments_exit_with_2_and_one_line() {
         ("client --device ring --ip 10.0.0.1/24 --server host", "'host'"),
         ("client --device ring --ip 10.0.0.1/24 --server 10.0.0.2:x", "port"),
         ("client --device ring --ip fd00::1/64 --server [fd00::2]:40000", "32765"),
+        ("client --device ring --ip 10.0.0.1/24 --server fd00::2", "no address of that family"),
+        ("client --device ring --ip 10.0.0.1/24 --server 11.0.0.2", "give the node a gateway"),
+        ("client --device ring --ip 10.0.0.1/24 --server 10.0.0.1", "this node itself"),
+        ("ping --device ring --ip 10.0.0.1/24 10.0.0.255", "a unicast address"),
+        ("ping --device ring --ip fd00::1/64 10.0.0.2", "no address of that family"),
+        ("ping --device memif:/tmp/x,bsize=100 --ip 10.0.0.1/24 10.0.0.2", "bsize=1518"),
         ("local --workload w9", "w9"),
         ("local --workload 0", "0"),
         ("local --workload /nowhere/sizes.csv", "/nowhere/sizes.csv"),
@@ -108,7 +114,7 @@ fn wrong_arguments_exit_with_2_and_one_line() {
     ] {
         expect_error(2, command, &[part]);
     }
-    let count = 61;
+    let count = 67;
     assert!(begin.elapsed() < AT_ONCE * count, "{:?}", begin.elapsed());
 }
 
@@ -124,6 +130,7 @@ fn missing_devices_are_named() {
         ("pci:0000:ff:1f.7".to_owned(), ["0000:ff:1f.7", "lspci"]),
         ("pcap:rx=/nowhere/a.pcap".to_owned(), ["/nowhere/a.pcap", "does not exist"]),
         ("ring:half".to_owned(), ["ring:half", "twice"]),
+        ("tap:lo".to_owned(), ["did not open it", "choose a name"]),
     ] {
         expect_error(1, &format!("{SERVER} --device {device}"), &parts);
     }
@@ -210,4 +217,19 @@ fn help_and_version_are_no_errors() {
         assert_eq!(output.status.code(), Some(0));
         assert!(output.stderr.is_empty() && !output.stdout.is_empty());
     }
+}
+
+#[test]
+fn what_dpdk_says_at_its_start_can_be_seen() {
+    let _turn = one_at_a_time();
+    let mut command = homa_load([SERVER, "--device tap:lo"]);
+    command.splice(0..0, ["env".to_owned(), "RUST_LOG=dpdk=trace".to_owned()]);
+    let ended = run("server", &command);
+    ended.expect_code(1);
+    assert!(
+        ended.stderr.contains("TRACE dpdk") || ended.stderr.contains("TRACE] dpdk"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("EAL: "), "{}", ended.stderr);
 }

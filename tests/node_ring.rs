@@ -55,6 +55,15 @@ fn a_node_calls_itself_over_a_loop() {
     run("itself", &role("itself", "no-huge")).expect_code(0);
 }
 
+#[test]
+fn calls_without_a_way_end_at_once() {
+    let _turn = one_at_a_time();
+    // Behind a gateway that there is not, of another family, to many at once, to the node itself.
+    for host in ["11.0.0.2", "fd00::2", "224.0.0.1", "10.50.0.1"] {
+        run(host, &role("stray", host)).expect_code(0);
+    }
+}
+
 fn hugepages() -> Hugepages {
     if role_parameter() == "auto" { Hugepages::Auto } else { Hugepages::Never }
 }
@@ -278,4 +287,25 @@ fn itself() {
     expect_empty(&report);
     node.close().expect("every packet buffer is back, and nothing else is left");
     assert_eq!(alive.load(Ordering::SeqCst), 0, "memory of the application is its own again");
+}
+
+#[test]
+#[ignore = "a process of other tests"]
+fn stray() {
+    let host: IpAddr = role_parameter().parse().expect("an address");
+    let config = NodeConfig {
+        hugepages: Hugepages::Never,
+        idle: IdlePolicy::Sleep,
+        ..NodeConfig::new("ring".parse().expect("a device"), CLIENT, PREFIX_LEN)
+    };
+    assert!(config.check_destination(host).is_err());
+    let mut node = Node::start(&config).expect("a node");
+    let outcomes = Arc::new(Mutex::new(Outcomes::default()));
+    let (eal, told) = (node.eal().clone(), outcomes.clone());
+    let calls = vec![Planned { port: ECHO, bytes: 5_000, attached: false }; 100];
+    let report = node.run(move |_| PlannedCalls::new(eal, Arc::default(), host, calls, 10, told));
+    let outcomes = outcomes.lock().expect("no panic").clone();
+    assert_eq!(outcomes.failed, BTreeMap::from([("HostUnreachable".to_owned(), 100)]));
+    expect_empty(&report.expect("the node ends well"));
+    node.close().expect("every packet buffer is back");
 }

@@ -52,6 +52,18 @@ fn ping_says_what_it_finds() {
     serving.wait().expect_code(0);
 }
 
+/// The gateway is what does not answer, and the host behind it is what was asked for.
+#[test]
+fn a_silent_gateway_ends_the_rpcs_through_it() {
+    let _turn = one_at_a_time();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    a.cable("eth", &b, "eth");
+    let ended = ping(&a, "--gateway 10.73.0.254 -c 1 -W 20 10.99.0.2");
+    ended.expect_code(1);
+    let told = "no way to 10.99.0.2: homa_seq=1 host unreachable";
+    assert!(ended.stdout.contains(told), "{}", ended.stdout);
+}
+
 /// A host whose kernel has no Homa says so, and the client says it at once.
 #[test]
 fn a_host_without_homa_is_told_from_one_that_is_silent() {

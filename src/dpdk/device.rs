@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -126,6 +127,8 @@ const PAIR_QUEUES_MAX: u16 = 16;
 const PAIR_ENTRIES: u32 = 1024;
 /// Characters of a pair's name, which becomes part of DPDK names of limited length.
 const PAIR_NAME_MAX: usize = 12;
+/// Bytes of the path of a socket, without the one that ends it.
+const SOCKET_PATH_MAX: usize = 107;
 /// Characters of the kernel's interface names.
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -500,7 +503,7 @@ impl DeviceSpec {
     /// Says what is missing: an interface, a directory, a file, a privilege.
     pub fn check(&self) -> Result<(), Error> {
         match self {
-            Self::Memif { socket, abstract_socket: false, .. } => self.check_directory(socket),
+            Self::Memif { socket, abstract_socket: false, .. } => self.check_socket(socket),
             Self::Tap { .. } => {
                 self.check_privilege(CAP_NET_ADMIN, "CAP_NET_ADMIN")?;
                 self.check_exists("/dev/net/tun", "load the kernel module tun")
@@ -527,6 +530,17 @@ impl DeviceSpec {
         }
     }
 
+    /// What to do when DPDK has passed the device over.
+    pub(super) const fn advice_if_refused(&self) -> &'static str {
+        match self {
+            Self::Pci { .. } => {
+                "bind it to vfio-pci (scripts/bind.sh), and install the driver for its kind of card"
+            }
+            Self::Tap { .. } => "choose a name that no other interface has",
+            _ => "see all that DPDK says with RUST_LOG=dpdk=trace",
+        }
+    }
+
     fn check_interface(&self, interface: &str) -> Result<(), Error> {
         let name = CString::new(interface).unwrap_or_default();
         // SAFETY: the name is NUL-terminated. Asked of the kernel and not of /sys, which shows
@@ -544,6 +558,21 @@ impl DeviceSpec {
         } else {
             Err(Error::device(self, format!("{path} does not exist: {advice}")))
         }
+    }
+
+    fn check_socket(&self, path: &str) -> Result<(), Error> {
+        if path.len() > SOCKET_PATH_MAX {
+            let problem = format!(
+                "the path of a socket has at most {SOCKET_PATH_MAX} bytes, not {}: use a shorter one",
+                path.len()
+            );
+            return Err(Error::device(self, problem));
+        }
+        if fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+            let problem = format!("{path} is there and no socket: name another file");
+            return Err(Error::device(self, problem));
+        }
+        self.check_directory(path)
     }
 
     fn check_directory(&self, file: &str) -> Result<(), Error> {

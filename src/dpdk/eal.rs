@@ -301,9 +301,9 @@ fn find_port(spec: &DeviceSpec, index: usize, messages: &[String]) -> Result<u16
         .iter()
         .find(|line| line.contains(&name))
         .or_else(|| messages.iter().find(|line| line.contains(driver)))
-        .or_else(|| messages.first())
         .map_or("no driver took it", String::as_str);
-    Err(Error::device(spec, format!("DPDK did not open it: {said}")))
+    let advice = spec.advice_if_refused();
+    Err(Error::device(spec, format!("DPDK did not open it: {said}: {advice}")))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Where DPDK's own messages go: to the `log` crate at level debug, and while EAL starts also into
-//! a buffer, from which an error is explained. Nothing of it reaches the terminal by itself.
+//! a buffer, from which an error is explained; those are logged when it has started, for until then
+//! standard error is turned away. Nothing of it reaches the terminal by itself.
 
 use std::ffi::c_char;
 use std::io;
@@ -9,7 +10,7 @@ use std::sync::Mutex;
 
 /// DPDK's number of a message that reports an error; smaller is worse.
 const LEVEL_ERROR: i32 = 4;
-const LINES_MAX: usize = 256;
+const LINES_MAX: usize = 1_024;
 
 /// The lines since EAL began to start; `None` when it is running.
 static LINES: Mutex<Option<Vec<(i32, String)>>> = Mutex::new(None);
@@ -25,9 +26,11 @@ pub(super) fn begin() {
     }
 }
 
-/// Ends the collection and returns it, worst first, otherwise in the order they came.
+/// Ends the collection, logs it, and returns it, worst first, otherwise in the order they came. Not to be
+/// called while standard error is turned away, where the log goes.
 pub(super) fn finish() -> Vec<String> {
     let lines = LINES.lock().ok().and_then(|mut lines| lines.take()).unwrap_or_default();
+    lines.iter().for_each(|(level, line)| log_line(*level, line));
     let (errors, rest): (Vec<_>, Vec<_>) =
         lines.into_iter().partition(|(level, _)| *level <= LEVEL_ERROR);
     errors.into_iter().chain(rest).map(|(_, line)| line).collect()
@@ -43,17 +46,25 @@ unsafe extern "C" fn sink(level: i32, text: *const c_char, len: usize) {
 
 fn write(level: i32, text: &str) {
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        if level <= LEVEL_ERROR {
-            log::debug!(target: "dpdk", "{line}");
-        } else {
-            log::trace!(target: "dpdk", "{line}");
+        let collected = LINES.lock().is_ok_and(|mut lines| match lines.as_mut() {
+            Some(lines) if lines.len() < LINES_MAX => {
+                lines.push((level, line.trim().to_owned()));
+                true
+            }
+            Some(_) => true,
+            None => false,
+        });
+        if !collected {
+            log_line(level, line);
         }
-        if let Ok(mut lines) = LINES.lock()
-            && let Some(lines) = lines.as_mut()
-            && lines.len() < LINES_MAX
-        {
-            lines.push((level, line.trim().to_owned()));
-        }
+    }
+}
+
+fn log_line(level: i32, line: &str) {
+    if level <= LEVEL_ERROR {
+        log::debug!(target: "dpdk", "{line}");
+    } else {
+        log::trace!(target: "dpdk", "{line}");
     }
 }
 

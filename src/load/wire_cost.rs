@@ -3,6 +3,8 @@
 //! A DATA packet costs its payload, the header of Homa, that of IP, and 42 bytes of Ethernet: 18 of
 //! header and VLAN tag, 24 of preamble, start delimiter, checksum and gap. That is what pacing charges
 //! (protocol.md section 2). Only DATA counts: grants, acks and retransmissions are not known ahead.
+//!
+//! Over the kernel's TCP and UDP the same is said of segments and datagrams.
 
 use std::net::IpAddr;
 
@@ -10,6 +12,9 @@ use super::workload::Workload;
 
 /// The header of DATA.
 const HOMA_BYTES: u32 = 56;
+/// TCP with the option of time stamps, which Linux sends.
+const TCP_BYTES: u32 = 32;
+const UDP_BYTES: u32 = 8;
 /// Ethernet with a VLAN tag, preamble, start delimiter, checksum and gap.
 const ETHERNET_BYTES: u32 = 42;
 
@@ -18,27 +23,46 @@ const ETHERNET_BYTES: u32 = 42;
 pub struct WireCost {
     segment_bytes: u32,
     packet_bytes: u32,
+    /// What stands before a message besides the headers of its packets.
+    message_bytes: u32,
 }
 
 impl WireCost {
     /// Packets of at most `mtu` bytes of IP, of the family of `address`.
     pub const fn new(mtu: u16, address: IpAddr) -> Self {
+        Self::of_headers(mtu, address, HOMA_BYTES, 0)
+    }
+
+    /// The same of a TCP connection in which each message stands behind `frame_bytes` of header. It is
+    /// the most it can be: TCP joins what is sent at the same time.
+    pub const fn tcp(mtu: u16, address: IpAddr, frame_bytes: u32) -> Self {
+        Self::of_headers(mtu, address, TCP_BYTES, frame_bytes)
+    }
+
+    /// The same of UDP datagrams that begin with `datagram_bytes` of header.
+    pub const fn udp(mtu: u16, address: IpAddr, datagram_bytes: u32) -> Self {
+        Self::of_headers(mtu, address, UDP_BYTES + datagram_bytes, 0)
+    }
+
+    const fn of_headers(mtu: u16, address: IpAddr, bytes: u32, message_bytes: u32) -> Self {
         let ip_bytes = if address.is_ipv4() { 20 } else { 40 };
-        let segment = (mtu as u32).saturating_sub(ip_bytes + HOMA_BYTES);
+        let segment = (mtu as u32).saturating_sub(ip_bytes + bytes);
         Self {
             segment_bytes: if segment == 0 { 1 } else { segment },
-            packet_bytes: ip_bytes + HOMA_BYTES + ETHERNET_BYTES,
+            packet_bytes: ip_bytes + bytes + ETHERNET_BYTES,
+            message_bytes,
         }
     }
 
-    /// DATA packets of a message.
+    /// Packets with data of a message.
     pub const fn packets(self, message_bytes: u32) -> u32 {
-        message_bytes.div_ceil(self.segment_bytes)
+        (self.message_bytes + message_bytes).div_ceil(self.segment_bytes)
     }
 
     /// Bytes that a message takes.
     pub const fn bytes(self, message_bytes: u32) -> u64 {
-        message_bytes as u64 + self.packets(message_bytes) as u64 * self.packet_bytes as u64
+        let packets = self.packets(message_bytes) as u64;
+        (self.message_bytes + message_bytes) as u64 + packets * self.packet_bytes as u64
     }
 
     /// Bytes that a message of `workload` takes on average.
@@ -75,6 +99,16 @@ mod tests {
         let cost = WireCost::new(9000, V6);
         assert_eq!((cost.packets(8904), cost.packets(8905)), (1, 2));
         assert_eq!(cost.bytes(8904), 8904 + 138);
+    }
+
+    #[test]
+    fn sockets_have_headers_of_their_own() {
+        let tcp = WireCost::tcp(1500, V4, 20);
+        assert_eq!((tcp.packets(1428), tcp.packets(1429)), (1, 2));
+        assert_eq!(tcp.bytes(100), 100 + 20 + 20 + 32 + 42);
+        let udp = WireCost::udp(1500, V4, 28);
+        assert_eq!((udp.packets(1444), udp.packets(1445)), (1, 2));
+        assert_eq!(udp.bytes(2888), 2888 + 2 * (20 + 8 + 28 + 42));
     }
 
     #[test]

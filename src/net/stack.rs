@@ -1,5 +1,6 @@
 //! One network interface with its addresses.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::address::Addresses;
@@ -113,6 +114,30 @@ pub enum UnreachableReason {
     TooManyResolutions,
     /// [`Config::neighbors_max`] other next hops are in use.
     TableFull,
+}
+
+impl UnreachableReason {
+    /// Whether it lies in the settings, so that it will never be otherwise.
+    pub const fn is_lasting(self) -> bool {
+        matches!(self, Self::NoAddress | Self::NoRoute | Self::NotUnicast | Self::OwnAddress)
+    }
+}
+
+impl fmt::Display for UnreachableReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoAddress => "this node has no address of that family: give it one",
+            Self::NoRoute => {
+                "it is in no network of this node: give the node a gateway, or an address with \
+                 another prefix length"
+            }
+            Self::NotUnicast => "it is not the address of one host: give a unicast address",
+            Self::OwnAddress => "it is an address of this node itself: give that of another host",
+            Self::NoAnswer => "neither it nor the gateway to it answers: is it up?",
+            Self::TooManyResolutions => "too many others are being asked for: try again later",
+            Self::TableFull => "too many neighbours are in use: raise neighbors_max",
+        })
+    }
 }
 
 /// One network interface with its addresses, see the [module](super).
@@ -295,6 +320,11 @@ impl Stack {
             mtu_bytes: self.path_mtus.mtu_bytes(dst),
         };
         PathState::Ready(Path::new(&self.egress.link, &route))
+    }
+
+    /// Why nothing can ever be sent to `dst`; `None` if it can, as far as the settings tell.
+    pub fn refusal(&self, dst: IpAddr) -> Option<UnreachableReason> {
+        self.route(dst).err()
     }
 
     /// The destination in its plain form, and its next hop.

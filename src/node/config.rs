@@ -176,6 +176,21 @@ impl NodeConfig {
         paced.validate().map_err(NodeError::Transport)
     }
 
+    /// Checks that there is a way to `destination`, as far as the settings tell.
+    ///
+    /// # Errors
+    /// Says why there is none: no address of its family, no gateway.
+    pub fn check_destination(&self, destination: IpAddr) -> Result<(), NodeError> {
+        let settings = self.net_config(self.mac.unwrap_or(ANY_STATION));
+        let stack = net::Stack::new(settings).map_err(NodeError::Net)?;
+        match stack.refusal(destination) {
+            None => Ok(()),
+            Some(reason) => {
+                Err(NodeError::Config(format!("{destination} cannot be sent to: {reason}")))
+            }
+        }
+    }
+
     /// Lets `packets` wait while the hardware addresses of their destinations are being resolved, and
     /// makes room for them.
     pub fn set_unresolved_packets_max(&mut self, packets: u32) {
@@ -303,6 +318,28 @@ mod tests {
         assert!(complaint(&NodeConfig { net: far, ..config() }).contains("gateway 11.0.0.1"));
         let fast = NodeConfig { link_bps: Some(u64::MAX), ..config() };
         assert!(complaint(&fast).contains("link_bps"));
+    }
+
+    #[test]
+    fn destinations_without_a_way_are_known_before_dpdk_starts() {
+        let check = |config: &NodeConfig, to: &str| {
+            let checked = config.check_destination(to.parse().expect("an address"));
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&config(), "10.0.0.2"), Ok(()));
+        for (to, expected) in [
+            ("fd00::2", "fd00::2 cannot be sent to: this node has no address of that family"),
+            ("11.0.0.2", "11.0.0.2 cannot be sent to: it is in no network of this node"),
+            ("10.0.0.255", "not the address of one host"),
+            ("224.0.0.1", "not the address of one host"),
+            ("10.0.0.1", "an address of this node itself"),
+        ] {
+            let problem = check(&config(), to).expect_err(to);
+            assert!(problem.contains(expected), "{problem}");
+        }
+        let mut routed = config();
+        routed.net.gateways = vec![[10, 0, 0, 254].into()];
+        assert_eq!(check(&routed, "11.0.0.2"), Ok(()));
     }
 
     #[test]

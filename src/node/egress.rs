@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::addr::HostAddr;
 use crate::dpdk::{Capabilities, Mbuf, MbufCache, TxBurst};
-use crate::net::{Encapsulation, Path, PathState, Stack};
+use crate::net::{Encapsulation, Path, PathState, Stack, UnreachableReason};
 use crate::time::Nanos;
 use crate::transport::{PeerRef, TxSink};
 use crate::wire::{Body, DATA_HEADER_LEN, Data, MAX_HEADER_LEN, Packet};
@@ -20,6 +20,10 @@ mod segmentation;
 pub(super) const TX_BURST: usize = 64;
 /// Where the checksum stands in a Homa header, which is that of TCP.
 const CHECKSUM_AT: usize = 16;
+
+/// Destinations without a way that are remembered until the transport is told; of others it is told
+/// when it tries them again.
+const UNREACHABLE_MAX: usize = 16;
 
 /// What happened to packets on their way out; see [`super::ShardStats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub(super) struct Egress {
     unresolved_max: usize,
     /// Some of them can be sent, and found no room.
     resolved_waiting: bool,
+    /// What turned out to have no way, for the transport to be told.
+    unreachable: Vec<IpAddr>,
     segmentation: Segmentation,
     pub(super) counters: EgressCounters,
 }
@@ -84,6 +90,7 @@ impl Egress {
             unresolved: VecDeque::with_capacity(unresolved_max),
             unresolved_max,
             resolved_waiting: false,
+            unreachable: Vec::with_capacity(UNREACHABLE_MAX),
             segmentation: Segmentation::new(port),
             counters: EgressCounters::default(),
         }
@@ -111,6 +118,9 @@ impl Egress {
             let Some(mut waiting) = self.unresolved.pop_front() else { return };
             match stack.path(now, waiting.dst) {
                 PathState::Resolving => self.unresolved.push_back(waiting),
+                PathState::Unreachable(UnreachableReason::NoAnswer) => {
+                    self.note_unreachable(waiting.dst);
+                }
                 PathState::Unreachable(_) => self.counters.no_path += 1,
                 PathState::Ready(path) if self.burst.room() > 0 => {
                     let length = waiting.packet.data_len();
@@ -129,6 +139,25 @@ impl Egress {
                 }
             }
         }
+    }
+
+    #[cold]
+    fn note_unreachable(&mut self, dst: IpAddr) {
+        self.counters.no_path += 1;
+        if self.unreachable.len() < UNREACHABLE_MAX && !self.unreachable.contains(&dst) {
+            self.unreachable.push(dst);
+        }
+    }
+
+    /// Whether there is something for [`Self::take_unreachable`].
+    #[inline]
+    pub(super) fn has_unreachable(&self) -> bool {
+        !self.unreachable.is_empty()
+    }
+
+    /// A destination to which there is no way, once.
+    pub(super) fn take_unreachable(&mut self) -> Option<IpAddr> {
+        self.unreachable.pop()
     }
 
     /// Whether packets wait here for the port.
@@ -223,6 +252,13 @@ impl<'a> Sink<'a> {
                 Way::Cached
             }
             PathState::Resolving => Way::Resolving,
+            PathState::Unreachable(reason) if reason.is_lasting() => {
+                if self.egress.counters.no_path == 0 {
+                    log::warn!("{} cannot be sent to: {reason}", to.addr.ip());
+                }
+                self.egress.note_unreachable(to.addr.ip());
+                Way::None
+            }
             PathState::Unreachable(_) => {
                 self.egress.counters.no_path += 1;
                 Way::None

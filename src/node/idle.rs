@@ -1,5 +1,6 @@
 //! What a shard does when it finds nothing to do.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,6 +19,18 @@ pub enum IdlePolicy {
     Yield,
     /// Sleep up to 100 us after some idle milliseconds. Costs latency, saves energy.
     Sleep,
+}
+
+impl fmt::Display for IdlePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Spin => "spin",
+            Self::Pause => "pause",
+            Self::Yield => "yield",
+            Self::Sleep => "sleep",
+        })
+    }
 }
 
 impl FromStr for IdlePolicy {
@@ -119,7 +132,12 @@ mod tests {
 
     #[test]
     fn names_are_parsed() {
-        assert_eq!("sleep".parse(), Ok(IdlePolicy::Sleep));
+        for policy in ["auto", "spin", "pause", "yield", "sleep"] {
+            assert_eq!(
+                policy.parse::<IdlePolicy>().map(|it| it.to_string()),
+                Ok(policy.to_owned())
+            );
+        }
         assert!("nap".parse::<IdlePolicy>().unwrap_err().contains("'nap'"));
     }
 }

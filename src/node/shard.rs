@@ -251,6 +251,9 @@ impl<'a, A: App> Shard<'a, A> {
         // Also without packets: messages that the application dropped may let others go on.
         self.transport.end_burst(now);
         self.with_app_at(now, |app, cx| app.on_poll(cx));
+        if self.egress.has_unreachable() {
+            self.report_unreachable(now);
+        }
         self.deliver(now);
         self.run_timers(now);
         sent += self.transmit(now);
@@ -517,6 +520,14 @@ impl<'a, A: App> Shard<'a, A> {
             NetEvent::AddressConflict { ip, mac } => {
                 log::error!("{mac} uses our address {ip} as well: give one of us another");
             }
+        }
+    }
+
+    /// Ends the RPCs with hosts to which there is no way.
+    #[cold]
+    fn report_unreachable(&mut self, now: Nanos) {
+        while let Some(dst) = self.egress.take_unreachable() {
+            self.transport.on_unreachable(now, dst.into(), Unreachable::Host);
         }
     }
 

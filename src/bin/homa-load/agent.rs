@@ -22,7 +22,7 @@ use homa::load::report::{Machine, Report, SideReport};
 use homa::node::{Node, NodeConfig, stop_on_signals};
 use homa::wire::HomaPort;
 
-use crate::args::{AgentArgs, HostLoadArgs, LoadFlags, port_groups};
+use crate::args::{AgentArgs, HostLoadArgs, LoadFlags, Transport, port_groups};
 use crate::client::{Dialect, Target, name_cores};
 use crate::coordinator::read_inventory;
 use crate::local::Directory;
@@ -83,6 +83,7 @@ fn take_part(
 ) -> Result<(HostResult, Option<AgentError>), Box<dyn Error>> {
     let HostLoadArgs { load, service_time, ports } = host_load(assignment)?;
     let target = Target {
+        transport: Transport::Homa,
         servers: servers(assignment, ports)?,
         title: String::new(),
         port: args.node.device_text(),

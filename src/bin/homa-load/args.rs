@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::meeting::Meeting;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use homa::dpdk::DeviceSpec;
@@ -517,6 +518,9 @@ pub(crate) struct LocalArgs {
     /// We are in the namespace at one end of the cable; the server belongs into this one
     #[arg(long, hide = true, value_name = "NAMESPACE")]
     pub(crate) server_namespace: Option<String>,
+    /// Start at the same time as others: COUNT processes that name this directory
+    #[arg(long, hide = true, value_name = "COUNT:DIR")]
+    pub(crate) meet: Option<Meeting>,
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,
     #[command(flatten)]

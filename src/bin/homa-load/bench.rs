@@ -161,7 +161,7 @@ impl Bench<'_> {
             cpu: self.setting.client_cpu,
             warm_up_ns: WARM_UP.0,
             duration_ns: (args.seconds * 1e9) as u64,
-            idle: idle_name(self.setting.idle).to_owned(),
+            idle: self.setting.idle.to_string(),
             frame_bytes: if metric.is_large() { args.raw_large_frame } else { args.raw_frame },
             attach: metric.is_large() && args.large == LargeSource::Attach,
             hugepages: self.setting.hugepages,
@@ -201,7 +201,7 @@ impl Bench<'_> {
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("memory", memory.to_owned()),
             ("CPUs", cpus),
-            ("idle", idle_name(setting.idle).to_owned()),
+            ("idle", setting.idle.to_string()),
             ("priority", priority.to_owned()),
             ("rounds", rounds),
         ]
@@ -238,16 +238,6 @@ fn detail(metric: Metric, args: &BenchArgs) -> String {
                  all their bytes"
             )
         }
-    }
-}
-
-const fn idle_name(idle: IdlePolicy) -> &'static str {
-    match idle {
-        IdlePolicy::Auto => "auto",
-        IdlePolicy::Spin => "spin",
-        IdlePolicy::Pause => "pause",
-        IdlePolicy::Yield => "yield",
-        IdlePolicy::Sleep => "sleep",
     }
 }
 

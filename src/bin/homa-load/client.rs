@@ -60,6 +60,9 @@ pub(crate) fn run_baseline(
     samples: u64,
 ) -> Result<ExitCode, Box<dyn Error>> {
     check_writable(Some(out))?;
+    if let Transport::Kernel(transport) = args.kernel.transport {
+        return kernel::ask_baseline(args, transport, out, samples);
+    }
     match on_node(args, &target(args)?, Task::Baseline(samples))? {
         Done::Baseline(baseline) => finish_baseline(out, &baseline),
         Done::Report(_) | Done::FindMax(_) => Ok(ExitCode::SUCCESS),
@@ -69,6 +72,9 @@ pub(crate) fn run_baseline(
 /// Does `task` on a node of its own.
 fn on_node(args: &ClientArgs, target: &Target, task: Task) -> Result<Done, Box<dyn Error>> {
     let config = node_config(&args.node)?;
+    for &(server, _) in &target.servers {
+        config.check_destination(server).map_err(WrongArguments)?;
+    }
     let observers = Observers::new(&args.node.machine)?;
     let mut node = Node::start(&config)?;
     let observed = observers.watch(&node)?;
@@ -81,7 +87,7 @@ fn on_node(args: &ClientArgs, target: &Target, task: Task) -> Result<Done, Box<d
 }
 
 fn target(args: &ClientArgs) -> Result<Target, WrongArguments> {
-    kernel::refuse_sockets(&args.kernel, &args.connections)?;
+    kernel::refuse_socket_options(&args.kernel, Some(&args.connections))?;
     best_cases(&args.load, args.node.machine.link_gbps).map_err(wrong_arguments)?;
     let servers = servers(args)?;
     let mut parameters = BTreeMap::new();
@@ -95,6 +101,7 @@ fn target(args: &ClientArgs) -> Result<Target, WrongArguments> {
         title: format!("homa-load client: {} server(s)", servers.len() / usize::from(args.ports)),
         servers,
         port: args.node.device_text(),
+        transport: Transport::Homa,
         timeout: args.node.machine.timeout,
         mtu: args.node.machine.mtu,
         link_gbps: args.node.machine.link_gbps,
@@ -149,6 +156,8 @@ pub(crate) struct Target {
     pub(crate) title: String,
     /// The port of the node.
     pub(crate) port: String,
+    /// What packets to them are made of.
+    pub(crate) transport: Transport,
     /// Silence after which an RPC is given up.
     pub(crate) timeout: Nanos,
     /// Bytes of an IP packet.

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ use homa::node::stop_on_signals;
 
 use crate::args::{CompareTransportsArgs, Transport, Wire};
 use crate::local::Directory;
-use crate::{WrongArguments, style, wrong_arguments};
+use crate::{WrongArguments, style, veth, wrong_arguments};
 
 /// RPCs of each size of the baseline.
 const BASELINE_SAMPLES: u32 = 500;
@@ -23,13 +23,34 @@ const ECHO_SAMPLES: u32 = 20_000;
 const ECHO: &str = "echo";
 const ECHO_BYTES: &str = "100";
 
+/// Bytes of an IP packet on a cable that all share.
+const MTU: u16 = 1500;
+
 /// A load.
 struct Load {
     name: String,
     title: String,
     workload: String,
-    /// Options that say how much of it.
-    rate: String,
+    amount: Amount,
+}
+
+/// How much of it.
+#[derive(Clone, Copy)]
+enum Amount {
+    Outstanding(u32),
+    Gbps(f64),
+}
+
+impl Amount {
+    /// The option for a part of it, from 0 to 1.
+    fn option(self, part: f64) -> String {
+        match self {
+            Self::Outstanding(rpcs) => {
+                format!("--outstanding={}", (f64::from(rpcs) * part).round().max(1.0))
+            }
+            Self::Gbps(gbps) => format!("--gbps={}", gbps * part),
+        }
+    }
 }
 
 pub(crate) fn run(args: &CompareTransportsArgs) -> Result<ExitCode, Box<dyn Error>> {
@@ -52,10 +73,15 @@ pub(crate) fn run(args: &CompareTransportsArgs) -> Result<ExitCode, Box<dyn Erro
         title: load.title.clone(),
         contenders: contenders.clone(),
     };
+    let parts = args.at_once.as_ref().map(|shares| shares.parts(&args.transports));
     let mut cases: Vec<Case> = loads.iter().map(case).collect();
+    let mut shared: Vec<Case> = Vec::new();
+    if let Some(parts) = &parts {
+        shared.extend(loads.iter().map(|load| shared_case(load, parts)));
+    }
     let mut failures = 0;
     for round in 0..args.rounds {
-        for (load, case) in loads.iter().zip(&mut cases) {
+        for (at, (load, case)) in loads.iter().zip(&mut cases).enumerate() {
             // Who is first changes, so that none profits from it.
             for turn in 0..args.transports.len() {
                 let at = (turn + round as usize) % args.transports.len();
@@ -75,8 +101,19 @@ pub(crate) fn run(args: &CompareTransportsArgs) -> Result<ExitCode, Box<dyn Erro
                 }
                 case.contenders[at].rounds.push(report.ok());
             }
+            let (Some(parts), false) = (&parts, stop.load(Ordering::Relaxed)) else { continue };
+            let reports = contest.run_at_once(load, parts)?;
+            for (contender, report) in shared[at].contenders.iter_mut().zip(reports) {
+                if let Err(why) = &report {
+                    let transport = &contender.transport;
+                    eprintln!("{} over {transport} at once, round {}: {why}", load.name, round + 1);
+                    failures += 1;
+                }
+                contender.rounds.push(report.ok());
+            }
         }
     }
+    cases.extend(shared);
     if args.markdown {
         print!("{}", to_markdown(&cases));
     } else {
@@ -101,6 +138,20 @@ fn heading(args: &CompareTransportsArgs) -> String {
     )
 }
 
+/// A load of which each transport carries a part at the same time.
+fn shared_case(load: &Load, parts: &[(Transport, f64)]) -> Case {
+    let shown: Vec<String> =
+        parts.iter().map(|(transport, part)| format!("{:.0}% {transport}", part * 100.0)).collect();
+    Case {
+        name: format!("{}-at-once", load.name),
+        title: format!("{}; at once {}", load.title, shown.join(", ")),
+        contenders: parts
+            .iter()
+            .map(|part| Contender { transport: part.0.to_string(), rounds: vec![] })
+            .collect(),
+    }
+}
+
 /// What is to run, in the order that was asked for.
 fn loads(args: &CompareTransportsArgs) -> Result<Vec<Load>, WrongArguments> {
     let mut loads = Vec::new();
@@ -110,7 +161,7 @@ fn loads(args: &CompareTransportsArgs) -> Result<Vec<Load>, WrongArguments> {
                 name: ECHO.to_owned(),
                 title: "100 B there and back, 1 outstanding".to_owned(),
                 workload: ECHO_BYTES.to_owned(),
-                rate: "--outstanding=1".to_owned(),
+                amount: Amount::Outstanding(1),
             });
             continue;
         }
@@ -121,14 +172,14 @@ fn loads(args: &CompareTransportsArgs) -> Result<Vec<Load>, WrongArguments> {
             name: name.clone(),
             title: format!("{name} echoed, {} outstanding", args.outstanding),
             workload: name.clone(),
-            rate: format!("--outstanding={}", args.outstanding),
+            amount: Amount::Outstanding(args.outstanding),
         });
         if let Some(gbps) = args.gbps {
             loads.push(Load {
                 name: format!("{name}-open"),
                 title: format!("{name} echoed, open loop of {gbps} Gbps"),
                 workload: name.clone(),
-                rate: format!("--gbps={gbps}"),
+                amount: Amount::Gbps(gbps),
             });
         }
     }
@@ -158,16 +209,74 @@ impl Contest<'_> {
         let json = self.directory.join("report.json");
         let _ = std::fs::remove_file(&json);
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["local", "--live=off", "--warm-up=200ms", &load.rate]);
-        command.arg(format!("--duration={}ms", (self.args.seconds * 1e3) as u64));
-        command.arg(format!("--workload={}", load.workload));
-        command.arg("--json").arg(&json);
-        if self.args.transports.contains(&Transport::Homa) {
-            command.arg("--baseline").arg(self.baseline(load)?);
-        }
+        self.add_load(&mut command, load, &load.amount.option(1.0), &json)?;
         self.add_transport(&mut command, transport);
         run_quietly(command)?;
         Ok(Report::from_json(&std::fs::read_to_string(&json)?)?)
+    }
+
+    /// All of `parts` at the same time, on the same two CPUs and, if there is one, over the same cable.
+    fn run_at_once(
+        &self,
+        load: &Load,
+        parts: &[(Transport, f64)],
+    ) -> Result<Vec<Result<Report, Box<dyn Error>>>, Box<dyn Error>> {
+        let meeting = self.directory.join("meeting");
+        let _ = std::fs::remove_dir_all(&meeting);
+        std::fs::create_dir(&meeting)?;
+        // The baseline first: it has the machine for itself.
+        self.baseline_of(load)?;
+        let cable = match self.args.wire {
+            Wire::Memif => None,
+            Wire::Veth => Some(veth::Cable::new(MTU)?),
+        };
+        let mut started = Vec::new();
+        for (transport, part) in parts {
+            let json = self.directory.join(format!("report-{transport}.json"));
+            let _ = std::fs::remove_file(&json);
+            let inside = cable.as_ref().map(|cable| &*cable.client);
+            let mut command = veth::command(inside, std::env::current_exe()?);
+            self.add_load(&mut command, load, &load.amount.option(*part), &json)?;
+            self.add_transport(&mut command, *transport);
+            if let Some(cable) = &cable {
+                command.arg(format!("--server-namespace={}", cable.server));
+            }
+            // Who has nothing to do lets the others run.
+            command.arg("--idle=yield");
+            command.arg(format!("--meet={}:{}", parts.len(), meeting.display()));
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            started.push((command.spawn()?, json));
+        }
+        Ok(started
+            .into_iter()
+            .map(|(process, json)| {
+                check(&process.wait_with_output()?)?;
+                Ok(Report::from_json(&std::fs::read_to_string(&json)?)?)
+            })
+            .collect())
+    }
+
+    fn add_load(
+        &self,
+        command: &mut Command,
+        load: &Load,
+        amount: &str,
+        json: &Path,
+    ) -> Result<(), Box<dyn Error>> {
+        command.args(["local", "--live=off", "--warm-up=200ms", amount]);
+        command.arg(format!("--duration={}ms", (self.args.seconds * 1e3) as u64));
+        command.arg(format!("--workload={}", load.workload));
+        command.arg("--json").arg(json);
+        if let Some(file) = self.baseline_of(load)? {
+            command.arg("--baseline").arg(file);
+        }
+        Ok(())
+    }
+
+    /// The baseline, if Homa is among those that are compared.
+    fn baseline_of(&self, load: &Load) -> Result<Option<PathBuf>, Box<dyn Error>> {
+        let has_homa = self.args.transports.contains(&Transport::Homa);
+        has_homa.then(|| self.baseline(load)).transpose()
     }
 
     fn add_transport(&self, command: &mut Command, transport: Transport) {
@@ -211,7 +320,10 @@ impl Contest<'_> {
 /// Runs a command to its end; what it says when it fails is the error, unless it left a report, whose
 /// RPCs that were not answered then tell.
 fn run_quietly(mut command: Command) -> Result<(), Box<dyn Error>> {
-    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output()?;
+    check(&command.stdin(Stdio::null()).stdout(Stdio::null()).output()?)
+}
+
+fn check(output: &Output) -> Result<(), Box<dyn Error>> {
     if output.status.success() {
         return Ok(());
     }

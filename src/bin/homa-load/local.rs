@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use homa::dpdk::{DeviceSpec, allowed_cpus};
 use homa::load::response::{ResponseKind, ServiceTime};
-use homa::node::{Node, NodeConfig};
+use homa::node::{IdlePolicy, Node, NodeConfig};
 use homa::wire::HomaPort;
 
 use crate::args::{LocalArgs, MachineArgs, Transport, Wire};
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
         return veth::run_at_one_end(args.machine.mtu);
     }
     if let Transport::Kernel(transport) = args.kernel.transport {
-        return kernel::local(args, transport);
+        return kernel::local(args, transport, Task::of(&args.load));
     }
     best_cases(&args.load, args.machine.link_gbps).map_err(wrong_arguments)?;
     if args.load.dry_run {
@@ -65,6 +65,9 @@ pub(crate) fn run_baseline(
     if needs_cable(args) {
         return veth::run_at_one_end(args.machine.mtu);
     }
+    if let Transport::Kernel(transport) = args.kernel.transport {
+        return kernel::local_baseline(args, transport, out, samples);
+    }
     match on_pair(args, Task::Baseline(samples))?.0 {
         Done::Baseline(baseline) => finish_baseline(out, &baseline),
         Done::Report(_) | Done::FindMax(_) => Ok(ExitCode::SUCCESS),
@@ -81,6 +84,7 @@ fn target(args: &LocalArgs, port: String) -> Target {
     }
     Target {
         servers: vec![(SERVER.into(), PORT)],
+        transport: Transport::Homa,
         title: format!("homa-load local: two processes over {}", wire_name(args.wire)),
         port,
         timeout: args.machine.timeout,
@@ -126,7 +130,7 @@ pub(crate) fn two_cpus(args: &LocalArgs) -> Result<(usize, usize), WrongArgument
 
 /// Does `task` on a node of this process, against a server in another.
 fn on_pair(args: &LocalArgs, task: Task) -> Result<(Done, ServerReport), Box<dyn Error>> {
-    kernel::refuse_sockets(&args.kernel, &args.connections)?;
+    kernel::refuse_socket_options(&args.kernel, Some(&args.connections))?;
     let (client_cpu, server_cpu) = two_cpus(args)?;
     let observers = Observers::new(&args.machine)?;
     let directory = Directory::new()?;
@@ -137,7 +141,7 @@ fn on_pair(args: &LocalArgs, task: Task) -> Result<(Done, ServerReport), Box<dyn
     apply_machine(&mut config, &args.machine)?;
     config.cpus = vec![client_cpu];
     if client_cpu == server_cpu {
-        config.idle = homa::node::IdlePolicy::Yield;
+        config.idle = IdlePolicy::Yield;
     }
     let mut server = Server::start(args, &link, &server_json, server_cpu)?;
     server.wait_until_ready(&link.ready)?;
@@ -146,7 +150,7 @@ fn on_pair(args: &LocalArgs, task: Task) -> Result<(Done, ServerReport), Box<dyn
     let memory = if node.eal().has_hugepages() { "hugepages" } else { "no hugepages" };
     let port =
         format!("{}, {memory}, MTU {}, CPUs {client_cpu} and {server_cpu}", link.name, config.mtu);
-    let done = task.run(&mut node, &args.load, &target(args, port));
+    let done = meet(args).and_then(|()| task.run(&mut node, &args.load, &target(args, port)));
     // The side that polls must not be there when the other takes the shared memory away: the server
     // goes first, while nobody polls here.
     let ended = server.end();
@@ -156,6 +160,11 @@ fn on_pair(args: &LocalArgs, task: Task) -> Result<(Done, ServerReport), Box<dyn
     ended?;
     closed?;
     Ok((done, serde_json::from_slice(&std::fs::read(&server_json)?)?))
+}
+
+/// Waits for the others that are to start at the same time.
+pub(crate) fn meet(args: &LocalArgs) -> Result<(), Box<dyn Error>> {
+    args.meet.as_ref().map_or(Ok(()), |meeting| meeting.wait().map_err(Into::into))
 }
 
 /// What lies between client and server.
@@ -247,11 +256,11 @@ impl Server {
             .arg("--json")
             .arg(json)
             .args(machine_args(&args.machine));
+        let is_alone = allowed_cpus().len() == 1;
+        let idle = if is_alone { IdlePolicy::Yield } else { args.machine.idle };
+        command.arg(format!("--idle={idle}"));
         if args.wire == Wire::Veth {
             command.arg("--ready").arg(&link.ready);
-        }
-        if allowed_cpus().len() == 1 {
-            command.arg("--idle=yield");
         }
         if args.load.no_verify {
             command.arg("--no-verify");
@@ -319,7 +328,7 @@ impl Drop for Server {
     }
 }
 
-fn service_time_arg(time: ServiceTime) -> String {
+pub(crate) fn service_time_arg(time: ServiceTime) -> String {
     let ns = time.mean().0;
     if matches!(time, ServiceTime::Exponential(_)) {
         format!("exp:{ns}ns")

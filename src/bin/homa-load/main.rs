@@ -9,6 +9,7 @@ mod coordinator;
 mod kernel;
 mod live;
 mod local;
+mod meeting;
 mod observe;
 mod ping;
 mod report;

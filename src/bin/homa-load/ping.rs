@@ -36,6 +36,7 @@ fn ping(args: &PingArgs) -> Result<bool, Box<dyn Error>> {
     set_timeout(&mut config.transport, wait);
     config.validate().map_err(WrongArguments)?;
     let Server(host, port) = args.server.of_homa()?;
+    config.check_destination(host).map_err(WrongArguments)?;
     let ping = Ping::new(host, port);
     let settings = PingConfig {
         host,

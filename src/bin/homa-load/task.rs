@@ -1,9 +1,10 @@
-//! What a client does on its node: one load, the search for the highest, or a baseline.
+//! What a client does, on its node or over sockets: one load, the search for the highest, or a baseline.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use homa::load::apps::{ClientConfig, ClientResult, run_loads};
 use homa::load::arrival::Load;
@@ -11,6 +12,7 @@ use homa::load::baseline::{self, Baseline, BaselinePoint};
 use homa::load::classes::SizeClasses;
 use homa::load::find_max::{FindMax, StepReport};
 use homa::load::generator::{End, GeneratorConfig};
+use homa::load::kernel::{KernelTransport, datagram, frame};
 use homa::load::plan::{Plan, Surroundings};
 use homa::load::quantity::{Rate, show_count, show_ns};
 use homa::load::recorder::RecorderConfig;
@@ -23,9 +25,9 @@ use homa::load::workload::Workload;
 use homa::node::{Node, stop_on_signals};
 use homa::time::Nanos;
 
-use crate::args::{LoadArgs, SlowdownName};
+use crate::args::{LoadArgs, SlowdownName, Transport};
 use crate::client::{Target, content, load};
-use crate::live::show_line;
+use crate::live::{Show, show_line};
 use crate::style;
 
 /// How long to wait for responses after the last request, beyond the time in which an RPC ends one way
@@ -64,7 +66,7 @@ impl Task {
         if args.find_max { Self::FindMax } else { Self::Load }
     }
 
-    /// Does it.
+    /// Does it on a node.
     pub(crate) fn run(
         self,
         node: &mut Node,
@@ -79,6 +81,46 @@ impl Task {
                 Done::Baseline(measure_baseline(node, args, target, samples)?)
             }
         })
+    }
+}
+
+/// What runs loads one after the other.
+pub(crate) trait Runner {
+    /// Runs `first`, and then whatever `next` says to the result of the run before.
+    fn run_loads(
+        &mut self,
+        first: &ClientConfig,
+        show: Show,
+        next: &mut Next<'_>,
+    ) -> Result<(), Box<dyn Error>>;
+
+    /// Set when the user has had enough.
+    fn stop_flag(&self) -> Arc<AtomicBool>;
+
+    /// Threads that share a load.
+    fn threads(&self) -> u32;
+}
+
+/// What to run after a run.
+pub(crate) type Next<'a> = dyn FnMut(ClientResult) -> Option<ClientConfig> + Send + 'a;
+
+impl Runner for Node {
+    fn run_loads(
+        &mut self,
+        first: &ClientConfig,
+        show: Show,
+        next: &mut Next<'_>,
+    ) -> Result<(), Box<dyn Error>> {
+        run_loads(self, first, show, next)?;
+        Ok(())
+    }
+
+    fn stop_flag(&self) -> Arc<AtomicBool> {
+        Self::stop_flag(self)
+    }
+
+    fn threads(&self) -> u32 {
+        self.shards().into()
     }
 }
 
@@ -183,7 +225,16 @@ impl Target {
     /// What packets to the servers cost on the wire.
     fn wire_cost(&self) -> WireCost {
         let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        WireCost::new(self.mtu, self.servers.first().map_or(unknown, |server| server.0))
+        let address = self.servers.first().map_or(unknown, |server| server.0);
+        match self.transport {
+            Transport::Homa => WireCost::new(self.mtu, address),
+            Transport::Kernel(KernelTransport::Tcp) => {
+                WireCost::tcp(self.mtu, address, frame::HEADER_BYTES as u32)
+            }
+            Transport::Kernel(KernelTransport::Udp) => {
+                WireCost::udp(self.mtu, address, datagram::HEADER_BYTES as u32)
+            }
+        }
     }
 }
 
@@ -237,7 +288,11 @@ fn first_rps(config: &ClientConfig) -> f64 {
     }
 }
 
-fn find_max(node: &mut Node, args: &LoadArgs, target: &Target) -> Result<FindMax, Box<dyn Error>> {
+pub(crate) fn find_max(
+    runner: &mut impl Runner,
+    args: &LoadArgs,
+    target: &Target,
+) -> Result<FindMax, Box<dyn Error>> {
     let base = client_config(args, target)?;
     let mean_bytes = base.generator.workload.mean_bytes();
     let at = |rps: f64, step: u64| {
@@ -253,10 +308,10 @@ fn find_max(node: &mut Node, args: &LoadArgs, target: &Target) -> Result<FindMax
     let mut search = Search::new(first_rps(&base), args.find_precision);
     let mut steps: Vec<StepReport> = Vec::new();
     let first = at(first_rps(&base), 0);
-    let stop = node.stop_flag();
-    run_loads(node, &first, show_line(), |result: ClientResult| {
+    let stop = runner.stop_flag();
+    runner.run_loads(&first, show_line(), &mut |result: ClientResult| {
         let rps = search.next()?;
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             return None;
         }
         let ClientResult { totals, recorder, .. } = result;
@@ -269,12 +324,12 @@ fn find_max(node: &mut Node, args: &LoadArgs, target: &Target) -> Result<FindMax
         search.on_step(Verdict::of(&totals).is_carried());
         search.next().map(|rps| at(rps, steps.len() as u64))
     })?;
-    let run = run_config(args, target, &first.generator, node.shards().into());
+    let run = run_config(args, target, &first.generator, runner.threads());
     Ok(FindMax::new(run, Machine::detect(), args.find_precision, steps))
 }
 
-fn measure_baseline(
-    node: &mut Node,
+pub(crate) fn measure_baseline(
+    runner: &mut impl Runner,
     args: &LoadArgs,
     target: &Target,
     samples: u64,
@@ -302,7 +357,7 @@ fn measure_baseline(
     let mut measured = sizes.iter().copied();
     let mut points = Vec::new();
     let mut troubles = 0;
-    run_loads(node, &first, show_line(), |result: ClientResult| {
+    runner.run_loads(&first, show_line(), &mut |result: ClientResult| {
         let point = BaselinePoint::new(measured.next()?, &result.recorder.latency());
         troubles += result.totals.failures() + result.totals.corrupted + result.totals.lost;
         points.extend(point);

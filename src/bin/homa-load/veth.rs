@@ -21,14 +21,14 @@ const PREFIX_LEN: u8 = 24;
 const NAME_PREFIX: &str = "homa-load-";
 
 /// The cable; removed when dropped, with the namespaces.
-struct Cable {
-    client: String,
-    server: String,
+pub(crate) struct Cable {
+    pub(crate) client: String,
+    pub(crate) server: String,
 }
 
 impl Cable {
     /// Makes namespaces and cable; IP packets have `mtu` bytes.
-    fn new(mtu: u16) -> Result<Self, String> {
+    pub(crate) fn new(mtu: u16) -> Result<Self, String> {
         remove_left_behind();
         let name = |side: &str| format!("{NAME_PREFIX}{}-{side}", std::process::id());
         let cable = Self { client: name("client"), server: name("server") };

@@ -84,6 +84,9 @@ fn missing_things_are_found_before_dpdk_starts() {
     let text = check("memif:/nosuchdir/x.sock").unwrap_err();
     assert!(text.contains("directory /nosuchdir does not exist"), "{text}");
     assert_eq!(check("memif:/nosuchdir/x.sock,socket-abstract=yes"), Ok(()));
+    assert!(check("memif:/tmp").unwrap_err().contains("/tmp is there and no socket"));
+    let long = format!("memif:/tmp/{}", "x".repeat(103));
+    assert!(check(&long).unwrap_err().contains("at most 107 bytes, not 108"));
     assert!(check("pcap:rx=/nosuchfile").unwrap_err().contains("/nosuchfile does not exist"));
     assert!(check("pci:ffff:3b:00.0").unwrap_err().contains("lspci"));
     assert_eq!(check("ring"), Ok(()));

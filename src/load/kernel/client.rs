@@ -204,8 +204,13 @@ impl KernelClient {
         let now = self.stopped.unwrap_or_else(|| self.clock.now());
         let totals = self.generator.finish(now);
         self.recorder.finish(totals.measured_to);
+        let side = SideReport {
+            name: "client".to_owned(),
+            cores: vec![self.wire.usage()],
+            ..SideReport::default()
+        };
         KernelResult {
-            result: ClientResult { totals, recorder: self.recorder, side: SideReport::default() },
+            result: ClientResult { totals, recorder: self.recorder, side },
             counters: self.wire.counters(),
             broken: self.broken,
         }

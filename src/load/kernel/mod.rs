@@ -6,7 +6,7 @@
 //!
 //! * [`frame`]: RPCs in a TCP connection. A client has several connections to each server, and gives an
 //!   RPC to the one with the fewest bytes under way. Requests on one connection are answered in their
-//!   order; over connections the order is any.
+//!   order, or with a service time in that in which they are done; over connections the order is any.
 //! * [`datagram`]: RPCs in UDP datagrams, with a window per message and without retransmission.
 //! * [`Poll`]: busy-polling or sleeping in `epoll_wait`.
 //!
@@ -21,6 +21,7 @@ pub mod datagram;
 pub mod frame;
 mod poller;
 mod server;
+mod service;
 mod tcp_client;
 mod tcp_server;
 mod udp_client;
@@ -36,6 +37,7 @@ use rustix::net::sockopt;
 
 use crate::load::apps::ServerCounts;
 use crate::load::generator::Outcome;
+use crate::load::report::CoreReport;
 use crate::node::IdlePolicy;
 use crate::time::Nanos;
 
@@ -163,6 +165,9 @@ trait Wire: fmt::Debug + Send {
 
     /// What was counted.
     fn counters(&self) -> Counters;
+
+    /// How busy the thread was.
+    fn usage(&self) -> CoreReport;
 }
 
 /// The transport under a server.
@@ -178,6 +183,9 @@ trait ServerWire: fmt::Debug + Send {
 
     /// What was counted.
     fn counters(&self) -> Counters;
+
+    /// How busy the thread was.
+    fn usage(&self) -> CoreReport;
 }
 
 /// Asks for long buffers, and says what was got for receiving.

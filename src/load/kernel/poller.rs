@@ -6,12 +6,14 @@ use core::str::FromStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
+use crate::load::report::CoreReport;
 use crate::node::IdlePolicy;
 
 /// How a loop over kernel sockets waits.
@@ -61,6 +63,24 @@ pub(super) struct Poller {
     idle_turns: u32,
     epoll: OwnedFd,
     tokens: Vec<usize>,
+    meter: Option<Meter>,
+}
+
+/// How the time of a loop was spent, since the end of its first turn.
+#[derive(Clone, Copy, Debug)]
+struct Meter {
+    begin: Instant,
+    /// End of the turn before.
+    last: Instant,
+    /// The time of turns in which something was done.
+    worked: Duration,
+    /// Time on the CPU at the beginning.
+    cpu_begin: Duration,
+}
+
+/// Time that this thread has spent on a CPU.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 impl Poller {
@@ -78,6 +98,7 @@ impl Poller {
             idle_turns: 0,
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             tokens: Vec::new(),
+            meter: None,
         })
     }
 
@@ -134,6 +155,38 @@ impl Poller {
         }
     }
 
+    fn note_turn(&mut self, worked: bool) {
+        let now = Instant::now();
+        match &mut self.meter {
+            None => {
+                let cpu_begin = cpu_time();
+                self.meter =
+                    Some(Meter { begin: now, last: now, worked: Duration::ZERO, cpu_begin });
+            }
+            Some(meter) => {
+                if worked {
+                    meter.worked += now.duration_since(meter.last);
+                }
+                meter.last = now;
+            }
+        }
+    }
+
+    /// How busy the loop was so far; to be asked on its own thread. A loop that sleeps is busy when it is
+    /// on a CPU, one that spins in turns in which something was done.
+    pub(super) fn usage(&self) -> CoreReport {
+        let Some(meter) = self.meter else { return CoreReport::default() };
+        let busy = match self.poll {
+            Poll::Epoll => cpu_time().saturating_sub(meter.cpu_begin),
+            Poll::Spin => meter.worked,
+        };
+        CoreReport {
+            name: String::new(),
+            busy_ns: busy.as_nanos() as u64,
+            total_ns: meter.last.duration_since(meter.begin).as_nanos() as u64,
+        }
+    }
+
     /// Whether the loop sleeps in [`Self::wait`].
     const fn sleeps(&self) -> bool {
         matches!(self.poll, Poll::Epoll)
@@ -141,6 +194,7 @@ impl Poller {
 
     /// A turn of the loop is over in which something was done, or nothing.
     pub(super) fn turned(&mut self, worked: bool) {
+        self.note_turn(worked);
         if worked || self.sleeps() {
             self.idle_turns = 0;
             return;
@@ -192,6 +246,30 @@ mod tests {
             let expected: &[usize] = &[1];
             assert_eq!(ready(&mut poller, Duration::ZERO), expected, "{poll}");
         }
+    }
+
+    #[test]
+    fn loops_that_sleep_are_not_busy() {
+        let mut poller = Poller::new(Poll::Epoll, IdlePolicy::Spin).unwrap();
+        assert_eq!(poller.usage(), CoreReport::default());
+        poller.turned(true);
+        poller.wait(Duration::from_millis(50), &mut Vec::new()).unwrap();
+        poller.turned(false);
+        let usage = poller.usage();
+        assert!(usage.total_ns >= 50_000_000 && usage.busy_ns < usage.total_ns, "{usage:?}");
+    }
+
+    #[test]
+    fn turns_that_did_something_are_busy() {
+        let mut poller = Poller::new(Poll::Spin, IdlePolicy::Spin).unwrap();
+        poller.turned(false);
+        thread::sleep(Duration::from_millis(5));
+        poller.turned(false);
+        assert_eq!(poller.usage().busy_ns, 0);
+        thread::sleep(Duration::from_millis(5));
+        poller.turned(true);
+        let usage = poller.usage();
+        assert!((5_000_000..=usage.total_ns - 5_000_000).contains(&usage.busy_ns), "{usage:?}");
     }
 
     #[test]

@@ -15,6 +15,8 @@ use super::udp_server::UdpServer;
 use super::{Counters, KernelTransport, LOOK_AROUND, ServerWire, SocketConfig};
 use crate::dpdk::pin_current_thread;
 use crate::load::apps::ServerCounts;
+use crate::load::report::SideReport;
+use crate::load::response::ServiceTime;
 
 /// Turns of a spinning loop between looks at the clock and the stop flag.
 const TURNS_PER_LOOK: u32 = 256;
@@ -32,21 +34,27 @@ pub struct KernelServerConfig {
     pub cpus: Vec<usize>,
     /// Check requests and fill responses with bytes that can be checked.
     pub verify: bool,
+    /// What passes between a request and its response.
+    pub service_time: ServiceTime,
 }
 
 /// What a server has to say at its end.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Served {
     /// What it served.
     pub counts: ServerCounts,
     /// What the transport counted.
     pub counters: Counters,
+    /// How busy its threads were, in their order.
+    pub side: SideReport,
 }
 
 impl Served {
     fn merge(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         self.counters.merge(&other.counters);
+        self.side.name.clone_from(&other.side.name);
+        self.side.add(&other.side);
     }
 }
 
@@ -78,7 +86,7 @@ impl KernelServer {
             let inboxes: Vec<Inbox> = (0..threads).map(|_| Inbox::default()).collect();
             for inbox in &inboxes {
                 let poller = Poller::new(poll, idle)?;
-                let server = TcpServer::new(poller, Inbox::clone(inbox), config.verify);
+                let server = TcpServer::new(poller, Inbox::clone(inbox), config);
                 engines.push(KernelEngine::new(server, poll));
             }
             let acceptor = Some(Acceptor { listener, inboxes, next: 0 });
@@ -90,7 +98,7 @@ impl KernelServer {
             address = socket.local_addr()?;
             let poller = Poller::new(poll, idle)?;
             let timeout = Duration::from_nanos(timeout.0);
-            let server = UdpServer::new(poller, socket, timeout, config.verify)?;
+            let server = UdpServer::new(poller, socket, timeout, config)?;
             engines.push(KernelEngine::new(server, poll));
         }
         Ok(Self { address, cpus, acceptor: None, engines })
@@ -213,7 +221,12 @@ impl KernelEngine {
 
     /// What was served so far.
     pub fn served(&self) -> Served {
-        Served { counts: self.wire.counts(), counters: self.wire.counters() }
+        let side = SideReport {
+            name: "server".to_owned(),
+            cores: vec![self.wire.usage()],
+            ..SideReport::default()
+        };
+        Served { counts: self.wire.counts(), counters: self.wire.counters(), side }
     }
 
     fn run(mut self, cpu: Option<usize>, stop: &AtomicBool) -> Result<Served, String> {

@@ -12,6 +12,7 @@ use super::poller::Poller;
 use super::{Ask, Counters, Done, Monotonic, READ_BYTES, READS_PER_TURN, Wire};
 use crate::load::generator::{Failure, Outcome};
 use crate::load::payload::Direction;
+use crate::load::report::CoreReport;
 use crate::time::Nanos;
 
 /// How long a connection may take to be made.
@@ -262,6 +263,10 @@ impl Wire for TcpClient {
                 done.push(Done { cookie: call.cookie, at: now, outcome });
             },
         );
+    }
+
+    fn usage(&self) -> CoreReport {
+        self.poller.usage()
     }
 
     fn counters(&self) -> Counters {

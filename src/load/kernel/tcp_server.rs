@@ -5,11 +5,14 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::frame::{FrameReader, FrameWriter};
+use super::frame::{FrameReader, FrameWriter, Header};
 use super::poller::Poller;
+use super::server::KernelServerConfig;
+use super::service::InService;
 use super::{Counters, READ_BYTES, READS_PER_TURN, ServerWire};
 use crate::load::apps::ServerCounts;
 use crate::load::payload::Direction;
+use crate::load::report::CoreReport;
 
 /// Responses that may wait on a connection; nothing more is read from it until some were sent. What
 /// waits is a header: the payload is made when it is sent.
@@ -20,6 +23,8 @@ pub(super) type Inbox = Arc<Mutex<Vec<TcpStream>>>;
 
 #[derive(Debug)]
 struct Connection {
+    /// No other has the same number.
+    number: u64,
     stream: TcpStream,
     reader: FrameReader,
     writer: FrameWriter,
@@ -43,17 +48,20 @@ pub(super) struct TcpServer {
     verify: bool,
     ready: Vec<usize>,
     buffer: Box<[u8]>,
+    /// On which connection the response goes, and what it is.
+    service: InService<(usize, u64, Header)>,
     counts: ServerCounts,
     counters: Counters,
 }
 
 impl TcpServer {
-    pub(super) fn new(poller: Poller, inbox: Inbox, verify: bool) -> Self {
+    pub(super) fn new(poller: Poller, inbox: Inbox, config: &KernelServerConfig) -> Self {
         Self {
             poller,
             connections: Vec::new(),
             inbox,
-            verify,
+            verify: config.verify,
+            service: InService::new(config.service_time),
             ready: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
             counts: ServerCounts::default(),
@@ -68,6 +76,7 @@ impl TcpServer {
         let token = free.unwrap_or(self.connections.len());
         self.poller.add(&stream, token)?;
         let connection = Connection {
+            number: self.counters.tcp_connections,
             stream,
             reader: FrameReader::new(Direction::Request, self.verify),
             writer: FrameWriter::new(Direction::Response, self.verify),
@@ -87,7 +96,7 @@ impl TcpServer {
             return false;
         };
         let mut worked = false;
-        let then = self.read(&mut connection, &mut worked);
+        let then = self.read(&mut connection, token, &mut worked);
         let then = match then {
             Then::Keep => self.write(&mut connection, &mut worked),
             Then::Close => Then::Close,
@@ -103,9 +112,9 @@ impl TcpServer {
         worked
     }
 
-    fn read(&mut self, connection: &mut Connection, worked: &mut bool) -> Then {
+    fn read(&mut self, connection: &mut Connection, token: usize, worked: &mut bool) -> Then {
         for _ in 0..READS_PER_TURN {
-            if connection.writer.waiting() >= WAITING_MAX {
+            if connection.writer.waiting() + self.service.len() >= WAITING_MAX {
                 break;
             }
             let bytes = match connection.stream.read(&mut self.buffer) {
@@ -124,6 +133,7 @@ impl TcpServer {
             *worked = true;
             self.counters.tcp_reads += 1;
             let (counts, writer) = (&mut self.counts, &mut connection.writer);
+            let (service, number) = (&mut self.service, connection.number);
             let read = connection.reader.read(&self.buffer[..bytes], |frame| {
                 counts.requests += 1;
                 counts.request_bytes += u64::from(frame.header.length);
@@ -132,7 +142,12 @@ impl TcpServer {
                     counts.corrupted += 1;
                     log::error!("request: {mismatch}");
                 }
-                writer.push(frame.header.of_response());
+                let response = frame.header.of_response();
+                if let Some((_, _, response)) =
+                    service.begin(response.id, (token, number, response))
+                {
+                    writer.push(response);
+                }
             });
             if let Err(error) = read {
                 self.counters.tcp_not_ours += 1;
@@ -144,6 +159,21 @@ impl TcpServer {
             }
         }
         Then::Keep
+    }
+
+    /// Sends the responses whose service time has passed.
+    fn finish_service(&mut self) -> bool {
+        let mut worked = false;
+        while let Some((token, number, response)) = self.service.done() {
+            let connection = self.connections.get_mut(token).and_then(Option::as_mut);
+            // The client may be gone, and another in its place.
+            let Some(connection) = connection.filter(|other| other.number == number) else {
+                continue;
+            };
+            connection.writer.push(response);
+            worked |= self.serve(token);
+        }
+        worked
     }
 
     fn write(&mut self, connection: &mut Connection, worked: &mut bool) -> Then {
@@ -166,7 +196,7 @@ impl TcpServer {
     }
 
     fn show_interest(&self, connection: &mut Connection, token: usize) -> Then {
-        let reads = connection.writer.waiting() < WAITING_MAX;
+        let reads = connection.writer.waiting() + self.service.len() < WAITING_MAX;
         let interest = (reads, !connection.writer.is_empty());
         if interest != connection.interest {
             connection.interest = interest;
@@ -182,8 +212,8 @@ impl TcpServer {
 impl ServerWire for TcpServer {
     fn exchange(&mut self, patience: Duration) -> io::Result<()> {
         let mut ready = std::mem::take(&mut self.ready);
-        self.poller.wait(patience, &mut ready)?;
-        let mut worked = false;
+        self.poller.wait(self.service.patience(patience), &mut ready)?;
+        let mut worked = self.finish_service();
         for &token in &ready {
             worked |= self.serve(token);
         }
@@ -205,6 +235,10 @@ impl ServerWire for TcpServer {
 
     fn counts(&self) -> ServerCounts {
         self.counts
+    }
+
+    fn usage(&self) -> CoreReport {
+        self.poller.usage()
     }
 
     fn counters(&self) -> Counters {

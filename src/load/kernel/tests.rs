@@ -70,7 +70,8 @@ fn serve(
     let listen = (Ipv4Addr::LOCALHOST, 0).into();
     // Without CPUs there is one thread; several share one.
     let cpus = if threads == 1 { vec![] } else { vec![allowed_cpus()[0]; threads] };
-    let config = KernelServerConfig { socket, listen, cpus, verify: true };
+    let config =
+        KernelServerConfig { socket, listen, cpus, verify: true, service_time: ServiceTime::None };
     let server = KernelServer::bind(&config).unwrap();
     let (address, stop) = (server.address(), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -158,7 +159,13 @@ fn short_responses_and_ipv6() {
     for transport in [KernelTransport::Tcp, KernelTransport::Udp] {
         let socket = self::socket(transport, Poll::Spin);
         let listen = (Ipv6Addr::LOCALHOST, 0).into();
-        let config = KernelServerConfig { socket, listen, cpus: vec![], verify: true };
+        let config = KernelServerConfig {
+            socket,
+            listen,
+            cpus: vec![],
+            verify: true,
+            service_time: ServiceTime::None,
+        };
         let server = KernelServer::bind(&config).unwrap();
         let (address, stop) = (server.address(), AtomicBool::new(false));
         thread::scope(|scope| {

@@ -13,6 +13,7 @@ use super::poller::Poller;
 use super::{Ask, Counters, DATAGRAMS_PER_TURN, Done, Monotonic, Wire, ask_for_buffers};
 use crate::load::generator::{Failure, Outcome};
 use crate::load::payload::{Direction, Pattern};
+use crate::load::report::CoreReport;
 use crate::time::Nanos;
 
 #[derive(Debug)]
@@ -288,6 +289,10 @@ impl Wire for UdpClient {
                 done.push(Done { cookie: call.cookie, at: now, outcome });
             },
         );
+    }
+
+    fn usage(&self) -> CoreReport {
+        self.poller.usage()
     }
 
     fn counters(&self) -> Counters {

@@ -9,10 +9,13 @@ use super::datagram::{
     Arrived, Assembly, DATAGRAM_BYTES_MAX, HEADER_BYTES, Header, KEEP_MIN, Kind, Sending,
 };
 use super::poller::Poller;
+use super::server::KernelServerConfig;
+use super::service::InService;
 use super::udp_client::is_full;
 use super::{Counters, DATAGRAMS_PER_TURN, ServerWire, ask_for_buffers};
 use crate::load::apps::ServerCounts;
 use crate::load::payload::{Direction, Pattern};
+use crate::load::report::CoreReport;
 
 /// Messages of several datagrams that are under way, in each direction; more are dropped.
 const MESSAGES_MAX: usize = 65_536;
@@ -45,6 +48,7 @@ pub(super) struct UdpServer {
     incoming: HashMap<Rpc, Incoming>,
     outgoing: HashMap<Rpc, Outgoing>,
     /// Responses of which more may be sent.
+    service: InService<(SocketAddr, Header)>,
     to_send: VecDeque<Rpc>,
     ready: Vec<usize>,
     received: Box<[u8]>,
@@ -59,7 +63,7 @@ impl UdpServer {
         mut poller: Poller,
         socket: UdpSocket,
         timeout: Duration,
-        verify: bool,
+        config: &KernelServerConfig,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         poller.add(&socket, 0)?;
@@ -68,7 +72,8 @@ impl UdpServer {
         Ok(Self {
             poller,
             socket,
-            verify,
+            verify: config.verify,
+            service: InService::new(config.service_time),
             keep: (timeout * 2).max(KEEP_MIN),
             incoming: HashMap::new(),
             outgoing: HashMap::new(),
@@ -156,6 +161,14 @@ impl UdpServer {
         self.counts.corrupted += u64::from(!is_intact);
         let header =
             Header { kind: Kind::Response, length: request.response_bytes, offset: 0, ..*request };
+        if self.service.len() >= MESSAGES_MAX {
+            self.counts.refused += 1;
+        } else if let Some((peer, header)) = self.service.begin(header.id, (peer, header)) {
+            self.respond(peer, header);
+        }
+    }
+
+    fn respond(&mut self, peer: SocketAddr, header: Header) {
         let sending = Sending::new(header.length, header.piece_bytes);
         let heard = Instant::now();
         let mut outgoing = Outgoing { header, sending, heard, is_queued: true };
@@ -239,8 +252,12 @@ impl ServerWire for UdpServer {
     fn exchange(&mut self, patience: Duration) -> io::Result<()> {
         let patience = if self.to_send.is_empty() { patience } else { Duration::ZERO };
         let mut ready = std::mem::take(&mut self.ready);
-        self.poller.wait(patience, &mut ready)?;
+        self.poller.wait(self.service.patience(patience), &mut ready)?;
         let mut worked = false;
+        while let Some((peer, response)) = self.service.done() {
+            self.respond(peer, response);
+            worked = true;
+        }
         if !ready.is_empty() {
             worked |= self.receive()?;
         }
@@ -262,6 +279,10 @@ impl ServerWire for UdpServer {
 
     fn counts(&self) -> ServerCounts {
         self.counts
+    }
+
+    fn usage(&self) -> CoreReport {
+        self.poller.usage()
     }
 
     fn counters(&self) -> Counters {

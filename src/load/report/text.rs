@@ -184,7 +184,10 @@ fn cost(side: &SideReport) -> String {
     if !used.is_empty() {
         parts.push(format!("priorities {}", used.join(" ")));
     }
-    parts.push(format!("at most {} buffers held", show_count(side.retained_packets_peak)));
+    // Sockets have none.
+    if side.retained_packets_peak > 0 {
+        parts.push(format!("at most {} buffers held", show_count(side.retained_packets_peak)));
+    }
     parts.join(", ")
 }
 

@@ -57,6 +57,48 @@ impl std::fmt::Display for Transport {
     }
 }
 
+/// Who gets which part of a load; nobody in particular if all get the same.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shares(pub(crate) Vec<(Transport, f64)>);
+
+impl FromStr for Shares {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "equal" {
+            return Ok(Self(vec![]));
+        }
+        let mut shares: Vec<(Transport, f64)> = vec![];
+        for part in text.split(',') {
+            let (name, number) = part
+                .split_once('=')
+                .ok_or_else(|| format!("'{part}' is not TRANSPORT=PART, such as homa=70"))?;
+            let transport = name.parse()?;
+            let share = positive(number)?;
+            if shares.iter().any(|other| other.0 == transport) {
+                return Err(format!("{name} stands there twice"));
+            }
+            shares.push((transport, share));
+        }
+        if shares.len() < 2 {
+            return Err("name two transports at least, such as homa=70,tcp=30".to_owned());
+        }
+        Ok(Self(shares))
+    }
+}
+
+impl Shares {
+    /// The part that each gets, from 0 to 1; `all` alike if nobody was named.
+    pub(crate) fn parts(&self, all: &[Transport]) -> Vec<(Transport, f64)> {
+        let named = match self.0.is_empty() {
+            true => all.iter().map(|&transport| (transport, 1.0)).collect(),
+            false => self.0.clone(),
+        };
+        let sum: f64 = named.iter().map(|share| share.1).sum();
+        named.into_iter().map(|(transport, share)| (transport, share / sum)).collect()
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CompareTransportsArgs {
     /// Rounds; in each, every load runs once over every transport, in changing order
@@ -82,6 +124,10 @@ pub(crate) struct CompareTransportsArgs {
     /// Which transports: homa, tcp, udp
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "homa,tcp,udp")]
     pub(crate) transports: Vec<Transport>,
+    /// Run the transports at the same time as well, each with its share of the load: homa=70,tcp=30;
+    /// alone, all of --transports alike
+    #[arg(long, value_name = "SHARES", num_args = 0..=1, default_missing_value = "equal")]
+    pub(crate) at_once: Option<Shares>,
     /// What lies between the two processes: memif for Homa and loopback for the kernel, or one virtual
     /// cable for all (as root)
     #[arg(long, value_enum, default_value_t = Wire::Memif)]
@@ -92,7 +138,7 @@ pub(crate) struct CompareTransportsArgs {
     #[command(flatten)]
     pub(crate) connections: ConnectionArgs,
     /// Silence after which an RPC of Homa or UDP is given up
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) timeout: Nanos,
     /// Do without hugepages
     #[arg(long)]
