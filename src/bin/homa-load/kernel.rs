@@ -406,6 +406,15 @@ impl KernelDone {
     }
 }
 
+/// Bytes of an IP packet between the two processes, as far as it is known.
+fn mtu_between(args: &LocalArgs) -> String {
+    match args.wire {
+        Wire::Veth => args.machine.mtu.to_string(),
+        Wire::Memif => std::fs::read_to_string("/sys/class/net/lo/mtu")
+            .map_or_else(|_| "unknown".to_owned(), |mtu| mtu.trim().to_owned()),
+    }
+}
+
 /// `homa-load local --transport tcp|udp`: over loopback or a virtual cable, the client on the first CPU and the server on
 /// the second.
 pub(crate) fn local(
@@ -468,7 +477,11 @@ fn local_run(
         source: None,
         cpus: vec![client_cpu],
         title: format!("homa-load local: two processes over {} on {wire}", shown(transport)),
-        port: format!("kernel {}, {wire}, CPUs {client_cpu} and {server_cpu}", shown(transport)),
+        port: format!(
+            "kernel {}, {wire}, MTU {}, CPUs {client_cpu} and {server_cpu}",
+            shown(transport),
+            mtu_between(args)
+        ),
         servers: vec![server],
         stop: Arc::default(),
     }
