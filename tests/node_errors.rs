@@ -123,6 +123,8 @@ fn missing_devices_are_named() {
     let _turn = one_at_a_time();
     let scratch = Scratch::new();
     let missing = scratch.path("missing/memif.sock");
+    let taken = scratch.path("taken.sock");
+    let _serving = std::os::unix::net::UnixListener::bind(&taken).expect("a socket");
     for (device, parts) in [
         (format!("memif:{missing},role=server"), ["does not exist", "make it first"]),
         ("af_packet:homa-none".to_owned(), ["homa-none", "ip link"]),
@@ -131,6 +133,7 @@ fn missing_devices_are_named() {
         ("pcap:rx=/nowhere/a.pcap".to_owned(), ["/nowhere/a.pcap", "does not exist"]),
         ("ring:half".to_owned(), ["ring:half", "twice"]),
         ("tap:lo".to_owned(), ["did not open it", "choose a name"]),
+        (format!("memif:{taken},role=server"), ["already in use", "remove the file"]),
     ] {
         expect_error(1, &format!("{SERVER} --device {device}"), &parts);
     }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use homa::dpdk::{Eal, EalConfig, Hugepages, allowed_cpus};
 use homa::load::payload::{Direction, Pattern};
 use homa::node::{
-    App, Arrival, CallFailed, Callback, Cx, IdRules, IdlePolicy, Node, NodeConfig, NodeError,
-    NodeReport, PortSpread, Request, Response, ShardReport,
+    App, Arrival, CallFailed, Callback, Cx, HandOff, HandOffWhen, IdRules, IdlePolicy, Node,
+    NodeConfig, NodeError, NodeReport, PortSpread, Request, Response, ShardReport, ShardStats,
 };
 use homa::wire::HomaPort;
 
@@ -59,6 +59,24 @@ fn every_packet_may_make_a_detour() {
 }
 
 #[test]
+fn other_shards_serve_requests_and_the_owner_sends_the_answers() {
+    let _turn = one_at_a_time();
+    run("pair", &role("pair", "queues=2 shards=2 places=64")).expect_code(0);
+}
+
+#[test]
+fn requests_stay_where_they_are_when_others_have_enough() {
+    let _turn = one_at_a_time();
+    run("pair", &role("pair", "queues=4 shards=4 places=1")).expect_code(0);
+}
+
+#[test]
+fn a_request_that_another_shard_drops_is_forgotten_by_its_owner() {
+    let _turn = one_at_a_time();
+    run("forgetful", &role("forgetful", "")).expect_code(0);
+}
+
+#[test]
 fn a_panic_on_one_shard_ends_the_node_and_names_shard_and_callback() {
     let _turn = one_at_a_time();
     for callback in ["on_request", "on_poll", "on_message"] {
@@ -67,11 +85,11 @@ fn a_panic_on_one_shard_ends_the_node_and_names_shard_and_callback() {
 }
 
 /// A number behind a name in the parameter of this process.
-fn parameter(name: &str) -> u8 {
+fn parameter(name: &str) -> Option<u8> {
     let parameter = role_parameter();
     let mut words = parameter.split(' ').filter_map(|word| word.split_once('='));
-    let (_, value) = words.find(|(key, _)| *key == name).expect("the parameter");
-    value.parse().expect("a number")
+    let (_, value) = words.find(|(key, _)| *key == name)?;
+    Some(value.parse().expect("a number"))
 }
 
 fn node_config(device: &str, address: Ipv4Addr, shards: u8) -> NodeConfig {
@@ -243,6 +261,22 @@ fn describe(name: &str, report: &NodeReport) {
     }
 }
 
+/// What a server of `requests` has handed between its shards, of which each may have had `places` of
+/// every other one.
+fn expect_handed(stats: &ShardStats, places: Option<u8>, requests: u64) {
+    assert_eq!(stats.handed_out, stats.handed_in, "{stats:?}");
+    assert_eq!(stats.answers_late, 0, "{stats:?}");
+    match places {
+        None => assert_eq!((stats.handed_out, stats.hand_offs_full), (0, 0)),
+        // Nobody waits for more than 64 answers from a shard.
+        Some(64) => assert!(stats.handed_out >= requests / 4, "{stats:?}"),
+        Some(_) => {
+            assert!(stats.handed_out > 0 && stats.handed_out < requests, "{stats:?}");
+            assert!(stats.hand_offs_full > 0, "{stats:?}");
+        }
+    }
+}
+
 /// Rings have no rules for received packets: where there is a queue for each shard, they say so.
 fn expect_no_rules(arrival: &Arrival, asked: bool) {
     let reason = "the driver has no rules for received packets";
@@ -257,13 +291,18 @@ fn expect_no_rules(arrival: &Arrival, asked: bool) {
 #[test]
 #[ignore = "a process of other tests"]
 fn pair() {
-    let (queues, shards) = (parameter("queues"), parameter("shards"));
+    let (queues, shards) =
+        (parameter("queues").expect("queues"), parameter("shards").expect("shards"));
+    let places = parameter("places");
     let detour = role_parameter().ends_with("detour");
     let device = format!("ring:pair,queues={queues}");
     let eal = eal(&[device.clone(), device.clone()]);
     let [mut client, mut server] = [(0, CLIENT), (1, SERVER)].map(|(index, address)| {
         let drain = Duration::from_secs(10);
-        let config = NodeConfig { detour, drain, ..node_config(&device, address, shards) };
+        let hand_off =
+            places.map(|places| HandOff { when: HandOffWhen::Always, requests_max: places.into() });
+        let config =
+            NodeConfig { detour, drain, hand_off, ..node_config(&device, address, shards) };
         Node::start_on(&eal, index, &config).expect("a node")
     });
     assert_eq!(client.shards(), shards);
@@ -298,6 +337,7 @@ fn pair() {
     assert_eq!(answered.load(Ordering::Relaxed), u64::from(shards) * CALLS as u64);
     assert_eq!(corrupted.load(Ordering::Relaxed), 0);
     assert!(served.iter().all(|served| served.load(Ordering::Relaxed) > 0), "{served:?}");
+    expect_handed(&server_report.merged().stats, places, u64::from(shards) * CALLS as u64);
     for report in [client_report.merged(), server_report.merged()] {
         let (stats, left) = (report.stats, report.occupancy);
         assert!(stats.redirected_out > 0, "{stats:?}");
@@ -309,6 +349,67 @@ fn pair() {
     }
     Node::close_all([client, server]).expect("every packet buffer is back");
     eal.shutdown().expect("nothing is left");
+}
+
+/// Asks itself and drops the requests, wherever they are served; stops when nothing of them is left.
+struct Forgetful {
+    dropped: Arc<AtomicUsize>,
+    /// Shards that have forgotten all.
+    clear: Arc<AtomicUsize>,
+    noted: bool,
+    begun: usize,
+}
+
+impl Forgetful {
+    const REQUESTS: usize = 40;
+}
+
+impl App for Forgetful {
+    fn on_request(&mut self, _cx: &mut Cx<'_>, request: Request) {
+        drop(request);
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn on_response(&mut self, _cx: &mut Cx<'_>, response: Result<Response, CallFailed>) {
+        assert!(response.is_err(), "nobody answers: {response:?}");
+    }
+
+    fn on_poll(&mut self, cx: &mut Cx<'_>) {
+        if cx.shard() == 0 && self.begun < Self::REQUESTS {
+            let message = cx.message(&[7; 5_000]).expect("a message");
+            let _ = cx.call(IpAddr::from(CLIENT), PORT, message, 0).expect("a call");
+            self.begun += 1;
+        }
+        let all = self.dropped.load(Ordering::Relaxed) == Self::REQUESTS;
+        if all && !self.noted && cx.occupancy().server_rpcs == 0 {
+            self.noted = true;
+            self.clear.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.clear.load(Ordering::Relaxed) == usize::from(cx.shards()) {
+            cx.stop();
+        }
+    }
+}
+
+#[test]
+#[ignore = "a process of other tests"]
+fn forgetful() {
+    let mut config = node_config("ring", CLIENT, 2);
+    config.net.loopback = true;
+    config.drain = Duration::from_millis(100);
+    config.hand_off = Some(HandOff { when: HandOffWhen::Always, requests_max: 64 });
+    let mut node = Node::start(&config).expect("a node");
+    let (dropped, clear) = (Arc::default(), Arc::default());
+    let report = node.run_shards(|cx| {
+        assert!(cx.open_server_port(PORT));
+        let (dropped, clear) = (Arc::clone(&dropped), Arc::clone(&clear));
+        Forgetful { dropped, clear, noted: false, begun: 0 }
+    });
+    let report = report.expect("it ends well").merged();
+    assert_eq!(report.occupancy.server_rpcs, 0);
+    assert!(report.stats.handed_in > 0, "{:?}", report.stats);
+    assert_eq!(report.occupancy.retained_packets, 0, "the account is settled");
+    node.close().expect("every packet buffer is back");
 }
 
 /// Does nothing until it panics in the callback named by the parameter, on shard 1.

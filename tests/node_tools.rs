@@ -52,6 +52,32 @@ fn ping_says_what_it_finds() {
     serving.wait().expect_code(0);
 }
 
+#[test]
+fn ping_tells_a_server_at_work_from_a_silent_one() {
+    let _turn = one_at_a_time();
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    a.cable("eth", &b, "eth");
+    let mut serving = server(&b, "--service-time 300ms");
+    let busy = "From 10.73.0.2: homa_seq=1 BUSY: the server is at work on it";
+    let answered = ping(&a, "-c 1 -W 60 10.73.0.2");
+    answered.expect_code(0);
+    // The server says so again and again, a line is said once a second.
+    assert_eq!(answered.stdout.lines().nth(1), Some(busy), "{}", answered.stdout);
+    let slow = answered.stdout.lines().filter(|line| *line == busy).count();
+    assert!(slow < 20, "{}", answered.stdout);
+    let impatient = ping(&a, "-c 1 -W 0.1 10.73.0.2");
+    impatient.expect_code(1);
+    let told = "no answer from 10.73.0.2: homa_seq=1 still BUSY";
+    assert!(impatient.stdout.contains(told), "{}", impatient.stdout);
+    // A station that is not there.
+    let silent = ping(&a, "--neighbor 10.73.0.2=02:00:00:00:00:99 -c 1 -W 0.1 10.73.0.2");
+    silent.expect_code(1);
+    let told = "no answer from 10.73.0.2: homa_seq=1 timed out";
+    assert!(silent.stdout.contains(told), "{}", silent.stdout);
+    serving.signal("TERM");
+    serving.wait().expect_code(0);
+}
+
 /// The gateway is what does not answer, and the host behind it is what was asked for.
 #[test]
 fn a_silent_gateway_ends_the_rpcs_through_it() {

@@ -537,6 +537,10 @@ impl DeviceSpec {
                 "bind it to vfio-pci (scripts/bind.sh), and install the driver for its kind of card"
             }
             Self::Tap { .. } => "choose a name that no other interface has",
+            Self::Memif { .. } => {
+                "end what serves this socket, remove the file if nothing does, and see that its \
+                 directory may be written"
+            }
             _ => "see all that DPDK says with RUST_LOG=dpdk=trace",
         }
     }

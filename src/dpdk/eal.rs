@@ -296,14 +296,19 @@ fn find_port(spec: &DeviceSpec, index: usize, messages: &[String]) -> Result<u16
     if rc == 0 {
         return Ok(port_id);
     }
-    let driver = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    let said = messages
-        .iter()
-        .find(|line| line.contains(&name))
-        .or_else(|| messages.iter().find(|line| line.contains(driver)))
-        .map_or("no driver took it", String::as_str);
+    let said = complaint_about(&name, messages).unwrap_or("no driver took it");
     let advice = spec.advice_if_refused();
     Err(Error::device(spec, format!("DPDK did not open it: {said}: {advice}")))
+}
+
+/// What was said first about the device of this name, the driver's own words if there are some: the
+/// bus, which speaks after it, only says that it has failed.
+fn complaint_about<'a>(name: &str, messages: &'a [String]) -> Option<&'a str> {
+    let driver = name.trim_start_matches("net_").trim_end_matches(|c: char| c.is_ascii_digit());
+    let of_bus = |line: &&String| line.starts_with("vdev_probe()") && line.contains(name);
+    let mut before = messages.iter().take_while(|line| !of_bus(line));
+    let own = before.find(|line| line.contains(name) || line.contains(driver));
+    own.or_else(|| messages.iter().find(|line| line.contains(name))).map(String::as_str)
 }
 
 #[cfg(test)]
@@ -339,5 +344,24 @@ mod tests {
             let text = check_pairs(&specs(wrong)).unwrap_err().to_string();
             assert!(text.contains("give ring:a twice"), "{text}");
         }
+    }
+
+    #[test]
+    fn the_driver_is_heard_before_the_bus() {
+        let messages =
+            |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
+        let bus = "vdev_probe(): failed to initialize net_memif0 device";
+        let socket = "memif_socket_create(): Failed to setup socket /a: Address already in use";
+        let note = "rte_pmd_memif_probe(): Failed to register mp action callback";
+        let said = messages(&["EAL: Detected", socket, bus, note]);
+        assert_eq!(complaint_about("net_memif0", &said), Some(socket));
+        assert_eq!(
+            complaint_about("net_memif0", &messages(&["EAL: Detected", bus, note])),
+            Some(bus)
+        );
+        assert_eq!(
+            complaint_about("0000:3b:00.0", &messages(&["EAL: Detected CPU lcores: 2"])),
+            None
+        );
     }
 }

@@ -74,7 +74,7 @@ pub use mbuf_ref::MbufRef;
 pub use mempool::{MbufCache, Mempool, MempoolBuilder};
 pub use port::{Port, PortBuilder};
 pub use queue::{RxQueue, TxQueue};
-pub use segmented::{SegmentedBuf, SpareLists};
+pub use segmented::{SegmentedBuf, SendSegmentedBuf, SpareLists};
 pub use stats::{Link, PortStats};
 pub use telemetry::TelemetryCommand;
 
@@ -114,7 +114,17 @@ mod tests {
         assert_lacks!(TxQueue: Sync);
         assert_lacks!(LcoreThread: Send);
         assert_lacks!(ExternalBuffer: Clone);
-        assert_send::<(SendMbuf, RxQueue, TxQueue, Port, Mempool, Eal, ExternalBuffer, Clock)>();
+        assert_send::<(
+            SendMbuf,
+            SendSegmentedBuf,
+            RxQueue,
+            TxQueue,
+            Port,
+            Mempool,
+            Eal,
+            ExternalBuffer,
+            Clock,
+        )>();
         assert_eq!(size_of::<Mbuf>(), size_of::<usize>(), "one pointer");
         assert_eq!(size_of::<Option<MbufRef>>(), size_of::<usize>(), "one pointer");
     }

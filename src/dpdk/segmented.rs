@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::BufMut;
 use bytes::buf::UninitSlice;
 
-use super::{Mbuf, MbufCache, MbufRef, TcpOffload};
+use super::{Mbuf, MbufCache, MbufRef, SendMbuf, TcpOffload};
 
 /// Lists kept for the next buffer of several packets.
 const SPARE_LISTS_MAX: usize = 1024;
@@ -35,7 +35,20 @@ impl SpareLists {
 #[derive(Debug)]
 enum Packets {
     One(MbufRef),
-    Many { list: Vec<MbufRef>, spares: SpareLists },
+    Many(PacketList),
+}
+
+/// Packets of a buffer, in a list that goes back to the spare ones.
+#[derive(Debug)]
+struct PacketList {
+    list: Vec<MbufRef>,
+    spares: SpareLists,
+}
+
+impl Drop for PacketList {
+    fn drop(&mut self) {
+        self.spares.give(std::mem::take(&mut self.list));
+    }
 }
 
 /// A buffer of fixed capacity over packet buffers. Write through [`BufMut`].
@@ -45,6 +58,37 @@ pub struct SegmentedBuf {
     segment_bytes: u32,
     capacity: u32,
     len: u32,
+}
+
+/// A [`SegmentedBuf`] on its way to another thread.
+#[derive(Debug)]
+pub struct SendSegmentedBuf {
+    packets: SendPackets,
+    segment_bytes: u32,
+    capacity: u32,
+    len: u32,
+}
+
+#[derive(Debug)]
+enum SendPackets {
+    One(SendMbuf),
+    Many(Vec<SendMbuf>),
+}
+
+impl SendSegmentedBuf {
+    /// The buffer, now of this thread; `spares` are those of the thread.
+    pub fn open(self, spares: &SpareLists) -> SegmentedBuf {
+        let Self { packets, segment_bytes, capacity, len } = self;
+        let open = |packet: SendMbuf| packet.open().share();
+        let packets = match packets {
+            SendPackets::One(packet) => Packets::One(open(packet)),
+            SendPackets::Many(list) => {
+                let list = list.into_iter().map(open).collect();
+                Packets::Many(PacketList { list, spares: spares.clone() })
+            }
+        };
+        SegmentedBuf { packets, segment_bytes, capacity, len }
+    }
 }
 
 impl SegmentedBuf {
@@ -70,7 +114,7 @@ impl SegmentedBuf {
                 list.push(packet);
                 left -= bytes;
             }
-            Packets::Many { list, spares: spares.clone() }
+            Packets::Many(PacketList { list, spares: spares.clone() })
         };
         Some(Self { packets, segment_bytes, capacity, len: 0 })
     }
@@ -80,6 +124,33 @@ impl SegmentedBuf {
         let mut packet = cache.alloc()?;
         packet.append(bytes as usize)?;
         Some(packet.share())
+    }
+
+    /// The way to another thread, for a buffer of which nothing was handed to a port yet.
+    ///
+    /// # Errors
+    /// Gives it back if somebody else holds one of its packets.
+    pub fn into_send(self) -> Result<SendSegmentedBuf, Self> {
+        if !self.list().iter().all(MbufRef::is_unique) {
+            return Err(self);
+        }
+        let Self { packets, segment_bytes, capacity, len } = self;
+        let shared = |packet| {
+            let packets = Packets::One(packet);
+            Self { packets, segment_bytes, capacity, len }
+        };
+        let packets = match packets {
+            Packets::One(packet) => {
+                SendPackets::One(packet.try_into_unique().map_err(shared)?.into_send())
+            }
+            // In place: both are pointers. Nobody has taken one meanwhile.
+            Packets::Many(mut many) => {
+                let list = std::mem::take(&mut many.list);
+                let unique = list.into_iter().filter_map(|packet| packet.try_into_unique().ok());
+                SendPackets::Many(unique.map(Mbuf::into_send).collect())
+            }
+        };
+        Ok(SendSegmentedBuf { packets, segment_bytes, capacity, len })
     }
 
     /// Bytes written.
@@ -101,7 +172,7 @@ impl SegmentedBuf {
     fn list(&self) -> &[MbufRef] {
         match &self.packets {
             Packets::One(packet) => std::slice::from_ref(packet),
-            Packets::Many { list, .. } => list,
+            Packets::Many(many) => &many.list,
         }
     }
 
@@ -109,7 +180,7 @@ impl SegmentedBuf {
     fn list_mut(&mut self) -> &mut [MbufRef] {
         match &mut self.packets {
             Packets::One(packet) => std::slice::from_mut(packet),
-            Packets::Many { list, .. } => list,
+            Packets::Many(many) => &mut many.list,
         }
     }
 
@@ -157,8 +228,8 @@ impl SegmentedBuf {
             return;
         }
         let used = self.len.div_ceil(self.segment_bytes) as usize;
-        if let Packets::Many { list, .. } = &mut self.packets {
-            list.truncate(used);
+        if let Packets::Many(many) = &mut self.packets {
+            many.list.truncate(used);
         }
         let range = self.bytes_of(used - 1);
         self.capacity = self.len;
@@ -235,14 +306,6 @@ impl SegmentedBuf {
         }
         head.chain(window).ok()?;
         Some(head.share())
-    }
-}
-
-impl Drop for SegmentedBuf {
-    fn drop(&mut self) {
-        if let Packets::Many { list, spares } = &mut self.packets {
-            spares.give(std::mem::take(list));
-        }
     }
 }
 

@@ -25,8 +25,11 @@ pub enum Outcome {
     Failed(RpcError),
     /// It could not be sent: no packet buffers, or too much under way.
     NotSent,
-    /// The time is over, and the server was at work on it to the last.
-    Unanswered,
+    /// The time is over.
+    Unanswered {
+        /// The server has said that it is at work on it.
+        busy: bool,
+    },
 }
 
 /// Counts outcomes and makes the lines.
@@ -82,7 +85,7 @@ impl Ping {
                 line
             }
             Outcome::Busy => format!("{from} BUSY: the server is at work on it\n"),
-            Outcome::Failed(RpcError::Timeout) => {
+            Outcome::Failed(RpcError::Timeout) | Outcome::Unanswered { busy: false } => {
                 format!("no answer from {host}: homa_seq={number} timed out\n")
             }
             // Nobody said so who could be named: it does not answer, or a router has said it.
@@ -98,7 +101,9 @@ impl Ping {
                 self.errors += 1;
                 format!("homa_seq={number} not sent: no packet buffers\n")
             }
-            Outcome::Unanswered => format!("no answer from {host}: homa_seq={number} still BUSY\n"),
+            Outcome::Unanswered { busy: true } => {
+                format!("no answer from {host}: homa_seq={number} still BUSY\n")
+            }
         })
     }
 
@@ -202,7 +207,10 @@ mod tests {
     fn without_an_answer_there_are_no_times() {
         let mut ping = ping();
         ping.line(1, Outcome::Sent);
-        ping.line(1, Outcome::Unanswered);
+        let silent = ping.line(1, Outcome::Unanswered { busy: false }).unwrap();
+        assert_eq!(silent, "no answer from 10.0.0.2: homa_seq=1 timed out\n");
+        let busy = ping.line(1, Outcome::Unanswered { busy: true }).unwrap();
+        assert_eq!(busy, "no answer from 10.0.0.2: homa_seq=1 still BUSY\n");
         let summary = ping.summary(Duration::from_secs(1));
         assert!(summary.ends_with("1 RPCs transmitted, 0 received, 100% RPC loss, time 1000ms\n"));
         assert!(!ping.is_alive());

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::cx::Cx;
+use super::hand_off::Home;
 use super::outgoing::Outgoing;
 use super::payload::{Message, PacketBytes};
 use crate::addr::HostAddr;
@@ -75,7 +76,7 @@ pub struct RequestHead<'a> {
 }
 
 /// Requests dropped without an answer, to be forgotten by the transport.
-pub(super) type Abandoned = Rc<RefCell<Vec<RpcHandle>>>;
+pub(super) type Abandoned = Rc<RefCell<Vec<(Option<Home>, RpcHandle)>>>;
 
 /// A request of a client, and the right to answer it.
 #[derive(Debug)]
@@ -110,6 +111,8 @@ pub struct Responder {
     /// Our port that the request went to.
     pub port: HomaPort,
     pub(super) abandoned: Option<Abandoned>,
+    /// Another shard has the RPC.
+    pub(super) home: Option<Home>,
 }
 
 impl Responder {
@@ -123,7 +126,10 @@ impl Responder {
         cx: &mut Cx<'_>,
         response: impl Into<Outgoing>,
     ) -> Result<(), Refused<Outgoing>> {
-        let result = cx.reply(self.rpc, response.into());
+        let result = match self.home {
+            None => cx.reply(self.rpc, response.into()),
+            Some(home) => cx.reply_home(home, self.rpc, response.into()),
+        };
         if result.is_ok() {
             self.abandoned = None;
         }
@@ -134,7 +140,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if let Some(abandoned) = self.abandoned.take() {
-            abandoned.borrow_mut().push(self.rpc);
+            abandoned.borrow_mut().push((self.home, self.rpc));
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::net::{self, InterfaceAddr, MacAddr};
 use crate::transport::{self, SHARDS_MAX};
 
 use super::NodeError;
+use super::hand_off::HandOff;
 use super::idle::IdlePolicy;
 use super::trace::TraceConfig;
 
@@ -51,6 +52,11 @@ pub struct NodeConfig {
     pub client_port_blocks: u16,
     /// With several shards: pass every received packet on to another shard first. For tests.
     pub detour: bool,
+    /// With several shards: hand complete requests to the applications on others, for services whose
+    /// answers take long (default not). The application sees no difference but that
+    /// [`Cx::shard`](super::Cx::shard) is not the one that the client's packets come to; whatever it
+    /// keeps by client must do for all shards.
+    pub hand_off: Option<HandOff>,
     /// What to do when there is nothing to do.
     pub idle: IdlePolicy,
     /// Whether to use hugepages.
@@ -102,6 +108,7 @@ impl NodeConfig {
             cpus: Vec::new(),
             client_port_blocks: 8,
             detour: false,
+            hand_off: None,
             idle: IdlePolicy::Auto,
             hugepages: Hugepages::Auto,
             memory_mb: None,
@@ -166,6 +173,13 @@ impl NodeConfig {
             return Err(NodeError::Config(format!(
                 "{} blocks of client ports: use 1 to 64",
                 self.client_port_blocks
+            )));
+        }
+        if let Some(HandOff { requests_max, .. }) = self.hand_off
+            && !(1..=4_096).contains(&requests_max)
+        {
+            return Err(NodeError::Config(format!(
+                "{requests_max} requests with another shard: use 1 to 4096"
             )));
         }
         // The port's own address, where it is used, is looked at when the port is open.
@@ -277,6 +291,7 @@ fn seed() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::HandOffWhen;
 
     fn config() -> NodeConfig {
         let device = "null".parse().expect("a device");
@@ -312,6 +327,8 @@ mod tests {
         assert!(complaint(&few).contains("2000 receive mbufs"));
         let patient = NodeConfig { unresolved_packets_max: 5_000, ..config() };
         assert!(complaint(&patient).contains("5000 packets that wait"));
+        let hand_off = Some(HandOff { when: HandOffWhen::Always, requests_max: 5_000 });
+        assert!(complaint(&NodeConfig { hand_off, ..config() }).contains("5000 requests with"));
         let nowhere = NodeConfig { cpus: vec![100_000], ..config() };
         assert!(complaint(&nowhere).contains("CPU 100000"));
         let far = net::Config { gateways: vec![[11, 0, 0, 1].into()], ..config().net };

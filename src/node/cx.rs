@@ -8,12 +8,13 @@ use std::net::IpAddr;
 use crate::dpdk::{ExternalBuffer, SegmentedBuf, SpareLists};
 use crate::net::Stack;
 use crate::time::Nanos;
-use crate::transport::{Metrics, Occupancy, Refused, RefusedReason, RpcHandle};
+use crate::transport::{Metrics, Occupancy, OutMessage, Refused, RefusedReason, RpcHandle};
 use crate::wire::{HomaPort, MAX_MESSAGE_LENGTH, RpcId};
 
 use super::app::Transport;
 use super::crossing::{Letter, Outlet};
 use super::egress::{Egress, Sink};
+use super::hand_off::{Answer, AnswersOut, Home};
 use super::outgoing::{MessageBuf, Outgoing};
 use super::queues::TxSource;
 use super::stats::{LoopTime, ShardStats};
@@ -33,6 +34,8 @@ pub(super) struct AppState {
     pub(super) stop: bool,
     /// The way to other shards, if there are any.
     pub(super) outlet: Option<Box<Outlet>>,
+    /// The way home for answers to requests of other shards.
+    pub(super) answers: Option<Box<AnswersOut>>,
 }
 
 /// The shard as a callback sees it.
@@ -198,6 +201,36 @@ impl Cx<'_> {
     fn flush_at_once(&mut self) {
         if let Some(tx) = self.at_once.take() {
             self.egress.flushed += tx.flush(&mut self.egress.burst);
+        }
+    }
+
+    /// Sends the answer to a request of another shard there.
+    #[cold]
+    pub(super) fn reply_home(
+        &mut self,
+        home: Home,
+        rpc: RpcHandle,
+        response: Outgoing,
+    ) -> Result<(), Refused<Outgoing>> {
+        let refuse = |reason, message| Err(Refused { reason, message });
+        let length = response.len();
+        if !(1..=MAX_MESSAGE_LENGTH).contains(&length) {
+            return refuse(RefusedReason::BadLength(length), response);
+        }
+        let response = match response.into_send() {
+            Ok(response) => response,
+            Err(response) => return refuse(RefusedReason::NotInService, response),
+        };
+        let Some(answers) = &mut self.state.answers else {
+            return refuse(RefusedReason::NotInService, response.open(&self.state.spares));
+        };
+        let answer = Answer { rpc, packets: home.packets, response: Some(response) };
+        match answers.send(home.shard, answer) {
+            Ok(()) | Err(Answer { response: None, .. }) => Ok(()),
+            Err(Answer { response: Some(response), .. }) => {
+                let response = response.open(&self.state.spares);
+                refuse(RefusedReason::TooManyOutgoingBytes, response)
+            }
         }
     }
 

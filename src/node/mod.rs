@@ -15,6 +15,7 @@ mod config;
 mod crossing;
 mod cx;
 mod egress;
+mod hand_off;
 mod idle;
 mod outgoing;
 mod payload;
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 pub use app::{App, CallFailed, Request, RequestHead, Responder, Response, Verdict};
 pub use config::NodeConfig;
 pub use cx::{AllocError, Cx, is_transient};
+pub use hand_off::{HandOff, HandOffWhen};
 pub use idle::IdlePolicy;
 pub use outgoing::{MessageBuf, Outgoing};
 pub use payload::{Message, PacketBytes};
@@ -145,6 +147,7 @@ pub struct Node {
     cpus: Vec<usize>,
     client_port_blocks: u16,
     detour: bool,
+    hand_off: Option<HandOff>,
     device: String,
     port: Port,
     rx_pool: Mempool,
@@ -225,6 +228,7 @@ impl Node {
             cpus,
             client_port_blocks: config.client_port_blocks,
             detour: config.detour && shards > 1,
+            hand_off: config.hand_off.filter(|_| shards > 1),
             device: port.spec().to_string(),
             port,
             rx_pool,
@@ -341,6 +345,7 @@ impl Node {
             detour: self.detour,
         };
         let crossings = crossing::crossings(&routes, shards, self.client_port_blocks);
+        let mut desks = self.hand_off.map(|config| hand_off::desks(config, shards).into_iter());
         let configs: Vec<ShardConfig> = (0..shards).map(|shard| self.shard.of(shard)).collect();
         let (tracers, trace_writer) = self.open_trace()?;
         // One clock: shards compare ages of messages.
@@ -371,6 +376,7 @@ impl Node {
                     stop,
                     host: Arc::clone(&host),
                     crossing: (shards > 1).then_some(crossing),
+                    desk: desks.as_mut().and_then(Iterator::next),
                     trace,
                 };
                 let run = move || {

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use crate::dpdk::{ExternalBuffer, Mbuf, MbufCache, MbufRef, SegmentedBuf, TcpOffload};
+use crate::dpdk::{
+    ExternalBuffer, Mbuf, MbufCache, MbufRef, SegmentedBuf, SendSegmentedBuf, SpareLists,
+    TcpOffload,
+};
 use crate::transport::OutMessage;
 
 /// A packet with no more payload is a copy, the port's alone. One that the message holds as well costs
@@ -24,6 +27,28 @@ enum Source {
     External { buffer: ExternalBuffer, segment_bytes: u32 },
 }
 
+/// The same on its way to the shard that sends it.
+#[derive(Debug)]
+pub(super) struct SendOutgoing(SendSource);
+
+#[derive(Debug)]
+enum SendSource {
+    Packets(SendSegmentedBuf),
+    External { buffer: ExternalBuffer, segment_bytes: u32 },
+}
+
+impl SendOutgoing {
+    /// The message, now of this thread.
+    pub(super) fn open(self, spares: &SpareLists) -> Outgoing {
+        Outgoing(match self.0 {
+            SendSource::Packets(buffer) => Source::Packets(buffer.open(spares)),
+            SendSource::External { buffer, segment_bytes } => {
+                Source::External { buffer, segment_bytes }
+            }
+        })
+    }
+}
+
 impl From<MessageBuf> for Outgoing {
     fn from(mut buffer: MessageBuf) -> Self {
         buffer.finish();
@@ -34,6 +59,22 @@ impl From<MessageBuf> for Outgoing {
 impl Outgoing {
     pub(super) fn external(buffer: ExternalBuffer, segment_bytes: u32) -> Self {
         Self(Source::External { buffer, segment_bytes })
+    }
+
+    /// The way to another thread.
+    ///
+    /// # Errors
+    /// Gives the message back if it was sent already.
+    pub(super) fn into_send(self) -> Result<SendOutgoing, Self> {
+        let source = match self.0 {
+            Source::Packets(buffer) => SendSource::Packets(
+                buffer.into_send().map_err(|buffer| Self(Source::Packets(buffer)))?,
+            ),
+            Source::External { buffer, segment_bytes } => {
+                SendSource::External { buffer, segment_bytes }
+            }
+        };
+        Ok(SendOutgoing(source))
     }
 
     /// A packet of the bytes `range`, one segment of the message, behind `header_bytes` that `fill`

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::dpdk::Mbuf;
+use crate::dpdk::{Mbuf, SendMbuf};
 use crate::transport::{self, Payload};
 
 #[derive(Debug)]
@@ -20,6 +20,31 @@ pub struct PacketBytes {
     len: u32,
 }
 
+/// The same on its way to another thread.
+#[derive(Debug)]
+pub(super) struct SendPacketBytes {
+    buffer: SendBuffer,
+    start: u32,
+    len: u32,
+}
+
+#[derive(Debug)]
+enum SendBuffer {
+    Mbuf(SendMbuf),
+    Heap(Box<[u8]>),
+}
+
+impl SendPacketBytes {
+    /// The bytes, now of this thread.
+    pub(super) fn open(self) -> PacketBytes {
+        let buffer = match self.buffer {
+            SendBuffer::Mbuf(mbuf) => Buffer::Mbuf(mbuf.open()),
+            SendBuffer::Heap(bytes) => Buffer::Heap(bytes),
+        };
+        PacketBytes { buffer, start: self.start, len: self.len }
+    }
+}
+
 /// A received request or response: slices of the mbufs it arrived in. Dropping it frees them.
 pub type Message = transport::Message<PacketBytes>;
 
@@ -33,6 +58,14 @@ impl PacketBytes {
             start: range.start as u32,
             len: (range.end - range.start) as u32,
         }
+    }
+
+    pub(super) fn into_send(self) -> SendPacketBytes {
+        let buffer = match self.buffer {
+            Buffer::Mbuf(mbuf) => SendBuffer::Mbuf(mbuf.into_send()),
+            Buffer::Heap(bytes) => SendBuffer::Heap(bytes),
+        };
+        SendPacketBytes { buffer, start: self.start, len: self.len }
     }
 
     /// Bytes `range` of a packet that was copied out.

@@ -1,6 +1,7 @@
 //! The run-to-completion loop of one core: receive burst, protocol, application, timers, transmit.
 
 mod crossing;
+mod hand_off;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,6 +21,7 @@ use super::app::{
 use super::crossing::{Crossing, Outlet, Way};
 use super::cx::{AppState, Cx};
 use super::egress::{Egress, Sink};
+use super::hand_off::{AnswersOut, Desk};
 use super::idle::Idle;
 use super::payload::PacketBytes;
 use super::queues::{RxSource, TxSource};
@@ -61,6 +63,8 @@ pub(super) struct ShardParts<'a> {
     /// What this shard shares with others, if there are any.
     pub(super) host: Arc<HostShare>,
     pub(super) crossing: Option<(Crossing, Outlet)>,
+    /// What is handed to other shards and back, if it is.
+    pub(super) desk: Option<(Desk, AnswersOut)>,
     pub(super) trace: Option<Tracer>,
 }
 
@@ -73,6 +77,8 @@ pub(super) struct Shard<'a, A> {
     tx: TxSource,
     /// The way to and from other shards, if there are any.
     crossing: Option<Box<Crossing>>,
+    /// Where requests are handed to other shards, if they are.
+    desk: Option<Box<Desk>>,
     /// For copies of frames that all shards must see.
     rx_pool: Mempool,
     rx_burst: RxBurst<RX_BURST>,
@@ -106,6 +112,7 @@ impl<'a, A: App> Shard<'a, A> {
         let config = parts.config;
         let mut transport = Transport::sharing(config.transport.clone(), (), &parts.host)?;
         let (crossing, outlet) = parts.crossing.unzip();
+        let (desk, answers) = parts.desk.unzip();
         let mut stack = Stack::new(config.net.clone())?;
         let client_port = transport.open_client_port().unwrap_or(HomaPort::FIRST_CLIENT);
         let mut egress = Egress::new(
@@ -123,6 +130,7 @@ impl<'a, A: App> Shard<'a, A> {
             timers: BinaryHeap::new(),
             stop: false,
             outlet: outlet.map(Box::new),
+            answers: answers.map(Box::new),
         };
         let now = parts.clock.now();
         let mut cx = Cx {
@@ -143,6 +151,7 @@ impl<'a, A: App> Shard<'a, A> {
             rx: parts.rx,
             tx: parts.tx,
             crossing: crossing.map(Box::new),
+            desk: desk.map(Box::new),
             rx_pool: parts.rx_pool,
             rx_burst: RxBurst::new(),
             egress,
@@ -237,6 +246,9 @@ impl<'a, A: App> Shard<'a, A> {
         let now = self.clock.now();
         self.note_stall(now);
         let mut sent = 0;
+        if let Some(desk) = &mut self.desk {
+            desk.note_burst(received == RX_BURST, RX_BURST);
+        }
         if received > 0 {
             self.take_in(now, received);
         }
@@ -339,7 +351,7 @@ impl<'a, A: App> Shard<'a, A> {
                 self.stats.rx_dropped_on_purpose += 1;
                 continue;
             }
-            self.at_once = self.rx_burst.len() == 0 && self.trace.is_none();
+            self.at_once = self.rx_burst.is_empty() && self.trace.is_none();
             if mbuf.segment_count() == 1 {
                 self.input(now, mbuf, false);
             } else {
@@ -442,11 +454,18 @@ impl<'a, A: App> Shard<'a, A> {
     }
 
     #[inline(always)]
-    fn hand_over(&mut self, now: Nanos, event: Event<PacketBytes>) {
+    fn hand_over(&mut self, now: Nanos, mut event: Event<PacketBytes>) {
+        if self.desk.as_ref().is_some_and(|desk| desk.is_open()) {
+            match self.hand_off(event) {
+                Some(stays) => event = stays,
+                None => return,
+            }
+        }
         match event {
             Event::Request { rpc, id, client, client_port, port, message } => {
                 let abandoned = Some(Rc::clone(&self.abandoned));
-                let responder = Responder { rpc, id, client, client_port, port, abandoned };
+                let responder =
+                    Responder { rpc, id, client, client_port, port, abandoned, home: None };
                 let request = Request { message, responder };
                 self.with_app_at(now, |app, cx| app.on_request(cx, request));
             }
@@ -472,8 +491,12 @@ impl<'a, A: App> Shard<'a, A> {
     /// Requests that the application dropped without an answer.
     #[cold]
     fn forget_abandoned(&mut self, now: Nanos) {
-        for rpc in self.abandoned.borrow_mut().drain(..) {
-            self.transport.abort(now, rpc);
+        let abandoned = Rc::clone(&self.abandoned);
+        for (home, rpc) in abandoned.borrow_mut().drain(..) {
+            match home {
+                None => drop(self.transport.abort(now, rpc)),
+                Some(home) => self.abandon(home, rpc),
+            }
         }
     }
 

@@ -113,6 +113,14 @@ shard_stats! {
     hash_mismatches,
     /// Packets that the port did not bring to their shard though it has a rule for them: see the log.
     rule_misses,
+    /// Requests handed to the application on other shards.
+    handed_out,
+    /// Requests that other shards have handed over, served here for them.
+    handed_in,
+    /// Requests that found another shard with as many of ours as may be there.
+    hand_offs_full,
+    /// Answers of other shards that came when the RPC had ended.
+    answers_late,
 }
 
 /// How a shard has spent its time so far, see [`ShardStats::busy_ns`].

@@ -123,6 +123,50 @@ impl<B: Payload> Message<B> {
     }
 }
 
+/// A complete received message on its way from the transport of one shard to that of another, see
+/// [`Message::loosen`].
+#[derive(Debug)]
+pub struct LooseMessage<B> {
+    length: u32,
+    fragments: Fragments<B>,
+}
+
+impl<B> LooseMessage<B> {
+    /// Packet buffers that the message holds.
+    pub fn packets(&self) -> u32 {
+        self.fragments.as_slice().len() as u32
+    }
+
+    /// The same with other payloads of the same bytes.
+    pub fn map<C>(self, mut change: impl FnMut(B) -> C) -> LooseMessage<C> {
+        let mut change =
+            |Fragment { offset, payload }| Fragment { offset, payload: change(payload) };
+        let fragments = match self.fragments {
+            Fragments::None => Fragments::None,
+            Fragments::One(fragment) => Fragments::One(change(fragment)),
+            // In place, if the payloads are of one size.
+            Fragments::Many(list) => Fragments::Many(list.into_iter().map(change).collect()),
+        };
+        LooseMessage { length: self.length, fragments }
+    }
+}
+
+impl<B: Payload> Message<B> {
+    /// Takes the message out of the hands of this shard. Its packet buffers stay in the account of the
+    /// transport that received it until
+    /// [`Transport::settle_loose`](super::Transport::settle_loose).
+    pub fn loosen(mut self) -> LooseMessage<B> {
+        let fragments = core::mem::replace(&mut self.fragments, Fragments::None);
+        LooseMessage { length: self.length, fragments }
+    }
+
+    /// A message from another transport, from now on in the account of `ledger` as well.
+    pub(super) fn adopted(loose: LooseMessage<B>, ledger: &Rc<Ledger<B>>) -> Self {
+        ledger.retain(loose.packets());
+        Self { length: loose.length, fragments: loose.fragments, ledger: Rc::clone(ledger) }
+    }
+}
+
 impl<B: Payload + AsRef<[u8]>> Message<B> {
     /// The bytes, one slice per packet, in order.
     pub fn chunks(&self) -> impl ExactSizeIterator<Item = &[u8]> + '_ {
@@ -224,5 +268,44 @@ impl<B: Payload + AsRef<[u8]>> bytes::Buf for Reader<'_, B> {
 impl<B: fmt::Debug> fmt::Debug for Fragments<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Piece(u32);
+
+    impl Payload for Piece {
+        fn len(&self) -> u32 {
+            self.0
+        }
+
+        fn narrow(&mut self, range: core::ops::Range<u32>) {
+            self.0 = range.end - range.start;
+        }
+
+        fn detach(&mut self) {}
+    }
+
+    #[test]
+    fn a_message_that_changes_hands_is_in_one_account_at_least() {
+        let (here, there) = (Ledger::new(), Ledger::new());
+        let fragments = [(0, 7), (7, 5)].map(|(offset, bytes)| Fragment { offset, payload: bytes });
+        here.retain(2);
+        let loose = LooseMessage { length: 12, fragments: Fragments::Many(fragments.into()) };
+        let message =
+            Message { length: 12, fragments: loose.map(Piece).fragments, ledger: Rc::clone(&here) };
+        let loose = message.loosen();
+        assert_eq!((loose.packets(), here.retained()), (2, 2));
+        let message = Message::adopted(loose, &there);
+        here.release(2);
+        assert_eq!((message.len(), message.packets()), (12, 2));
+        let lengths: Vec<u32> = message.payloads().map(Payload::len).collect();
+        assert_eq!((lengths, here.retained(), there.retained()), (vec![7, 5], 0, 2));
+        drop(message);
+        assert_eq!(there.retained(), 0);
     }
 }

@@ -58,7 +58,7 @@ use std::sync::Arc;
 pub use buffers::{OutMessage, Payload, PeerRef, TxSink};
 pub use config::{Config, ConfigError, Order};
 pub use event::{Event, Refused, RefusedReason, RpcError, RpcHandle};
-pub use message::{Message, Reader};
+pub use message::{LooseMessage, Message, Reader};
 pub use metrics::{Metrics, Probe};
 pub use receive::Outcome;
 pub use sharing::{HostShare, MissedAck, SHARDS_MAX};
@@ -314,6 +314,22 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     fn inbound(&self, index: u32) -> Option<&Inbound<B>> {
         self.rpcs.get(index)?.inbound.as_ref()
+    }
+
+    /// Enters a message that another shard has received into the account of this transport.
+    pub fn adopt(&self, message: LooseMessage<B>) -> Message<B> {
+        Message::adopted(message, &self.ledger)
+    }
+
+    /// Whether messages of others may be adopted: not while packet buffers are scarce here.
+    pub fn may_adopt(&self) -> bool {
+        self.ledger.retained() <= self.retained_scarce()
+    }
+
+    /// Takes as many packet buffers out of the account as a message held that was loosened here, and is
+    /// in that of another by now or gone.
+    pub fn settle_loose(&self, packets: u32) {
+        self.ledger.release(packets);
     }
 
     /// Retained packets above which only the best message gets grants, and small packets are copied.

@@ -19,7 +19,7 @@ use homa::load::report::check_name;
 use homa::load::response::{PORTS_PER_GROUP, ServiceTime};
 use homa::load::workload::Workload;
 use homa::net::{InterfaceAddr, MacAddr};
-use homa::node::IdlePolicy;
+use homa::node::{HandOffWhen, IdlePolicy};
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
@@ -143,6 +143,10 @@ pub(crate) struct MachineArgs {
     /// With several shards: pass every received packet on to another one first, to test the way
     #[arg(long, hide = true)]
     pub(crate) detour: bool,
+    /// With several shards: hand complete requests to other ones while packets wait (busy), or in turns
+    /// (always)
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) hand_off: Option<HandOffWhen>,
     /// When there is nothing to do: auto, spin, pause, yield or sleep
     #[arg(long, value_name = "HOW", default_value = "auto", env = "HOMA_LOAD_IDLE")]
     pub(crate) idle: IdlePolicy,

@@ -63,6 +63,7 @@ fn refuse_machine_options(machine: &MachineArgs) -> Result<(), WrongArguments> {
         ("--drop-percent", machine.drop_percent > 0.0),
         ("--trace", machine.trace.is_some()),
         ("--detour", machine.detour),
+        ("--hand-off", machine.hand_off.is_some()),
         ("--metrics", machine.metrics.is_some()),
         ("--telemetry", machine.telemetry),
     ];

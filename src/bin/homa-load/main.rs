@@ -28,7 +28,7 @@ use clap::{CommandFactory, Parser};
 use homa::dpdk::Hugepages;
 use homa::load::command_line::{show_error, start_log, write_completions, write_manual};
 use homa::load::table::Style;
-use homa::node::{NodeConfig, NodeError, TraceConfig};
+use homa::node::{HandOff, NodeConfig, NodeError, TraceConfig};
 use homa::time::Nanos;
 use homa::transport;
 
@@ -170,6 +170,8 @@ fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) -> Result<(), Wron
     config.link_bps = args.link_gbps.map(|gbps| (gbps * 1e9) as u64);
     config.cpus = args.cores.as_ref().map_or_else(Vec::new, |cores| cores.0.clone());
     config.detour = args.detour;
+    let requests_max = HandOff::REQUESTS_MAX;
+    config.hand_off = args.hand_off.map(|when| HandOff { when, requests_max });
     config.idle = args.idle;
     config.set_unresolved_packets_max(args.unresolved_packets);
     config.memory_mb = args.memory_mb;

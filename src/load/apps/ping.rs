@@ -12,6 +12,9 @@ use crate::wire::{HomaPort, PacketType};
 
 use super::{MessageFormat, ResponseKind, cp_node, message};
 
+/// How often it is said of an RPC that the server is at work on it.
+const BUSY_INTERVAL: Nanos = Nanos::from_secs(1);
+
 /// Whom to ask, and how often.
 #[derive(Clone, Debug)]
 pub struct PingConfig {
@@ -23,7 +26,7 @@ pub struct PingConfig {
     pub bytes: u32,
     /// Time between requests.
     pub interval: Nanos,
-    /// Time after the last request for which answers are waited for.
+    /// Time for which each answer is waited for.
     pub wait: Nanos,
     /// Requests; without end if `None`.
     pub count: Option<u64>,
@@ -38,18 +41,26 @@ pub struct PingApp {
     link: Sender<(u64, Outcome)>,
     sent: u64,
     next: Nanos,
-    last: Nanos,
-    /// Numbers and times of RPCs under way, oldest first.
-    open: VecDeque<(u64, Nanos)>,
+    /// RPCs under way, oldest first.
+    open: VecDeque<Open>,
     /// BUSY packets seen so far.
     busy: u64,
+}
+
+/// An RPC under way.
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    since: Nanos,
+    /// When it was told last that the server is at work on it.
+    told_busy: Option<Nanos>,
 }
 
 impl PingApp {
     /// Starts at once; what happens is told through `link`.
     pub fn new(cx: &Cx<'_>, config: PingConfig, link: Sender<(u64, Outcome)>) -> Self {
         let now = cx.now();
-        Self { config, link, sent: 0, next: now, last: now, open: VecDeque::new(), busy: 0 }
+        Self { config, link, sent: 0, next: now, open: VecDeque::new(), busy: 0 }
     }
 
     fn tell(&self, number: u64, outcome: Outcome) {
@@ -59,11 +70,10 @@ impl PingApp {
 
     fn send(&mut self, cx: &mut Cx<'_>) {
         self.sent += 1;
-        self.last = cx.now();
         let number = self.sent;
         self.tell(number, Outcome::Sent);
         if self.call(cx, number) {
-            self.open.push_back((number, cx.now()));
+            self.open.push_back(Open { number, since: cx.now(), told_busy: None });
         } else {
             self.tell(number, Outcome::NotSent);
         }
@@ -82,21 +92,35 @@ impl PingApp {
         request.is_ok_and(|request| cx.call(host, port, request, number).is_ok())
     }
 
-    /// Tells of BUSY packets: they can only be about what waits longest.
+    /// Tells of BUSY packets, which can only be about what waits longest. Servers send many.
     fn look_for_busy(&mut self, cx: &Cx<'_>) {
         let busy =
             cx.metrics().received[usize::from(PacketType::Busy.code() - PacketType::Data.code())];
-        if busy > self.busy {
-            self.busy = busy;
-            if let Some(&(number, _)) = self.open.front() {
-                self.tell(number, Outcome::Busy);
-            }
+        if busy == self.busy {
+            return;
+        }
+        self.busy = busy;
+        let now = cx.now();
+        let Some(open) = self.open.front_mut() else { return };
+        if open.told_busy.is_none_or(|told| now.since(told) >= BUSY_INTERVAL) {
+            open.told_busy = Some(now);
+            let number = open.number;
+            self.tell(number, Outcome::Busy);
         }
     }
 
-    fn is_done(&self, now: Nanos) -> bool {
-        self.config.count == Some(self.sent)
-            && (self.open.is_empty() || now.since(self.last) > self.config.wait)
+    /// Gives up what has waited too long. The transport, which is patient with a node that gets little
+    /// time and with servers at work, may not have done so yet.
+    fn expire(&mut self, now: Nanos) {
+        while self.open.front().is_some_and(|open| now.since(open.since) > self.config.wait) {
+            let Some(open) = self.open.pop_front() else { return };
+            let busy = open.told_busy.is_some();
+            self.tell(open.number, Outcome::Unanswered { busy });
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.config.count == Some(self.sent) && self.open.is_empty()
     }
 }
 
@@ -110,8 +134,8 @@ impl App for PingApp {
             Ok(response) => response.cookie,
             Err(failed) => failed.cookie,
         };
-        let Some(at) = self.open.iter().position(|open| open.0 == number) else { return };
-        let Some((_, since)) = self.open.remove(at) else { return };
+        let Some(at) = self.open.iter().position(|open| open.number == number) else { return };
+        let Some(Open { since, .. }) = self.open.remove(at) else { return };
         let outcome = match response {
             Ok(response) => {
                 let bytes = response.message.len() as u32;
@@ -125,13 +149,11 @@ impl App for PingApp {
     fn on_poll(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now();
         self.look_for_busy(cx);
+        self.expire(now);
         if now >= self.next && self.config.count.is_none_or(|count| self.sent < count) {
             self.next = (self.next + self.config.interval).max(now);
             self.send(cx);
-        } else if self.is_done(now) {
-            for (number, _) in std::mem::take(&mut self.open) {
-                self.tell(number, Outcome::Unanswered);
-            }
+        } else if self.is_done() {
             cx.stop();
         }
     }

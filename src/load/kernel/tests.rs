@@ -13,6 +13,7 @@ use crate::load::arrival::{Arrival, Load};
 use crate::load::classes::SizeClasses;
 use crate::load::generator::{End, GeneratorConfig};
 use crate::load::recorder::RecorderConfig;
+use crate::load::response::ServiceTime;
 use crate::load::slowdown::BestCase;
 use crate::load::workload::Workload;
 

@@ -24,6 +24,10 @@ impl<A: App> Shard<'_, A> {
             }
         }
         self.stats.redirected_in += received as u64;
+        if let Some(desk) = &mut self.desk {
+            desk.note_crossed(received);
+            received += self.exchange(now);
+        }
         self.pass_acks_on();
         if let Some(crossing) = &mut self.crossing {
             crossing.flush();
