@@ -200,6 +200,8 @@ fn a_service_time_passes_before_the_answer_and_others_are_served_meanwhile() {
         run("local", &homa_load([options, &json, transport])).expect_code(0);
         let report = load_report::of_client(&scratch, "client.json");
         expect_clean(&report, 320);
+        let windows = &report.windows;
+        assert!(windows.outstanding.iter().any(|&count| count > 0), "{transport}: {windows:?}");
         assert!(report.latency.min_ns >= 20_000_000, "{transport}: {:?}", report.latency);
         // One at a time they would take 6.4 s.
         let rps = report.rates.rps;

@@ -77,6 +77,12 @@ fn a_request_that_another_shard_drops_is_forgotten_by_its_owner() {
 }
 
 #[test]
+fn a_slow_callback_is_counted_and_named() {
+    let _turn = one_at_a_time();
+    run("sleeps", &role("sleeps", "")).expect_code(0);
+}
+
+#[test]
 fn a_panic_on_one_shard_ends_the_node_and_names_shard_and_callback() {
     let _turn = one_at_a_time();
     for callback in ["on_request", "on_poll", "on_message"] {
@@ -409,6 +415,50 @@ fn forgetful() {
     assert_eq!(report.occupancy.server_rpcs, 0);
     assert!(report.stats.handed_in > 0, "{:?}", report.stats);
     assert_eq!(report.occupancy.retained_packets, 0, "the account is settled");
+    node.close().expect("every packet buffer is back");
+}
+
+/// Shard 0 sends shard 1 a message, over which that sleeps before it ends the node.
+struct Sleeper {
+    told: bool,
+}
+
+impl Sleeper {
+    /// Longer than a busy machine keeps a thread waiting.
+    const TIME: Duration = Duration::from_millis(300);
+}
+
+impl App for Sleeper {
+    fn on_request(&mut self, _cx: &mut Cx<'_>, request: Request) {
+        unreachable!("nobody calls: {request:?}");
+    }
+
+    fn on_response(&mut self, _cx: &mut Cx<'_>, response: Result<Response, CallFailed>) {
+        unreachable!("nobody was called: {response:?}");
+    }
+
+    fn on_poll(&mut self, cx: &mut Cx<'_>) {
+        if cx.shard() == 0 && !self.told {
+            self.told = cx.spawn_on(1, Box::new(())).is_ok();
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_>, _from: u8, _message: Box<dyn Any + Send>) {
+        thread::sleep(Self::TIME);
+        cx.stop();
+    }
+}
+
+#[test]
+#[ignore = "a process of other tests"]
+fn sleeps() {
+    let mut node = Node::start(&node_config("ring", CLIENT, 2)).expect("a node");
+    let report = node.run_shards(|_| Sleeper { told: false }).expect("it ends well");
+    let slowest = report.shards[1].slowest.expect("a slow callback");
+    assert_eq!(slowest.callback, Callback::OnMessage);
+    assert!(u128::from(slowest.took_ns) >= Sleeper::TIME.as_nanos(), "{slowest:?}");
+    assert!(report.shards[1].stats.slow_callbacks >= 1);
+    assert_eq!(report.merged().slowest, Some(slowest));
     node.close().expect("every packet buffer is back");
 }
 

@@ -130,11 +130,14 @@ impl<'a, A: App> Watched<'a, A> {
             self.slowest = Some(SlowCallback { callback, took_ns: took.0 });
         }
         if self.slow.is_power_of_two() {
+            // Threads of shards are named after them.
+            let shard = std::thread::current();
             // Not a warning: on a busy machine it was the scheduler, most often.
             log::info!(
-                "{callback} took {took} ({} so far), and its shard received nothing meanwhile: do \
-                 the work on another thread or shard, or in smaller pieces; unless other programs \
-                 use the CPU of the shard",
+                "{callback} took {took} on {} ({} so far), and its shard received nothing \
+                 meanwhile: do the work on another thread or shard, or in smaller pieces; unless \
+                 other programs use the CPU of the shard",
+                shard.name().unwrap_or("a thread without a name"),
                 self.slow
             );
         }

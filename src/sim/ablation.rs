@@ -95,28 +95,52 @@ impl Ablation {
                 buffer: Buffer::Shared(1_000_000),
                 ..NetworkConfig::default()
             },
+            // Those of W4 and W5 are longer than Linux takes.
+            homa: HomaConfig { message_max_bytes: 100_000_000, ..HomaConfig::default() },
             exchange: Exchange::Rpc(0),
             ..SimConfig::default()
         }
     }
 
     /// The figures of the run, in the order of [`Ablation::HEAD`].
-    pub fn row(&self, summary: &Summary, metrics: &Metrics) -> Vec<String> {
-        let all = self.tally.all();
+    pub fn figures(&self, summary: &Summary, metrics: &Metrics) -> [f64; 9] {
+        let (all, bins) = (self.tally.all(), self.tally.bins());
         let percent = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
         let data = metrics.sent[0];
         let control = metrics.sent.iter().sum::<u64>() - data;
-        let mut cells = vec![format!("{:.3}", all.mean()), format!("{:.2}", all.quantile(0.99))];
-        cells.extend(self.tally.bins().iter().map(|bin| format!("{:.2}", bin.quantile(0.99))));
-        cells.extend([
-            format!("{:.3}", percent(summary.packets.dropped, summary.packets.sent)),
-            format!("{:.3}", percent(metrics.bytes_resent, summary.packets.payload_bytes)),
-            format!("{:.2}", control as f64 / data.max(1) as f64),
-            summary.delivered_twice.to_string(),
-        ]);
-        cells
+        [
+            all.mean(),
+            all.quantile(0.99),
+            bins[0].quantile(0.99),
+            bins[1].quantile(0.99),
+            bins[2].quantile(0.99),
+            percent(summary.packets.dropped, summary.packets.sent),
+            percent(metrics.bytes_resent, summary.packets.payload_bytes),
+            control as f64 / data.max(1) as f64,
+            summary.delivered_twice as f64,
+        ]
+    }
+
+    /// The figures of runs that differ in their seeds as cells: the mean and, of several runs, half the
+    /// distance from the lowest to the highest.
+    pub fn row(runs: &[[f64; 9]]) -> Vec<String> {
+        let cell = |column: usize| {
+            let values = || runs.iter().map(|figures| figures[column]);
+            let digits = DIGITS[column];
+            let mean = values().sum::<f64>() / runs.len() as f64;
+            let (low, high) =
+                (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
+            if runs.len() < 2 {
+                return format!("{mean:.digits$}");
+            }
+            format!("{mean:.digits$} ±{:.digits$}", (high - low) / 2.0)
+        };
+        (0..DIGITS.len()).map(cell).collect()
     }
 }
+
+/// Decimals of the columns of [`Ablation::HEAD`].
+const DIGITS: [usize; 9] = [3, 2, 2, 2, 2, 3, 3, 2, 0];
 
 impl Observer for Ablation {
     fn delivered(&mut self, delivery: &Delivery) {
@@ -146,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_a_cell_per_column() {
+    fn a_run_gives_a_figure_per_column() {
         let workload = Workload::embedded("w2").unwrap();
         let mut config = Ablation::cluster();
         config.time.measure_ns = 300_000;
@@ -155,9 +179,19 @@ mod tests {
         let mut cluster = Cluster::<(), _>::new(&config, &workload, 5e9, ablation).unwrap();
         let summary = cluster.run();
         let metrics = cluster.metrics();
-        let row = cluster.into_observer().row(&summary, &metrics);
+        let figures = cluster.into_observer().figures(&summary, &metrics);
+        let mean = figures[0];
+        assert!((1.0..5.0).contains(&mean), "{figures:?}");
+        assert!(figures.iter().all(|figure| figure.is_finite()), "{figures:?}");
+    }
+
+    #[test]
+    fn several_runs_give_their_mean_and_how_far_they_lie_apart() {
+        let (mut low, mut high) = ([1.0; 9], [1.0; 9]);
+        (low[1], high[1]) = (2.0, 3.0);
+        let row = Ablation::row(&[low, high]);
         assert_eq!(row.len(), Ablation::HEAD.len());
-        let mean: f64 = row[0].parse().unwrap();
-        assert!((1.0..5.0).contains(&mean), "{row:?}");
+        assert_eq!(row[..2], ["1.000 ±0.000", "2.50 ±0.50"]);
+        assert_eq!(Ablation::row(&[low])[1], "2.00");
     }
 }

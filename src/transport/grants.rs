@@ -235,9 +235,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             let received = inbound.reassembly.received();
             let target = (received + window).min(length);
             let want = target.saturating_sub(inbound.granted);
-            // To allow what has come beyond the last grant costs nothing.
-            let come = u64::from(received.saturating_sub(inbound.granted));
-            let bytes = want.min(u32::try_from(room + come).unwrap_or(u32::MAX));
+            let bytes = inbound.grantable(want, room);
             let last = inbound.granted + bytes == length;
             if bytes == 0 || bytes < self.config.grant_min_bytes && !last {
                 continue;
@@ -298,14 +296,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         fifo.into_iter().chain(look).min()
     }
 
-    pub(super) fn grant(&mut self, _now: Nanos, index: u32, bytes: u32, priority: u8) {
+    pub(super) fn grant(&mut self, now: Nanos, index: u32, bytes: u32, priority: u8) {
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
         let (header, peer) = (rpc.header(), rpc.peer);
         let Some(inbound) = rpc.inbound.as_mut() else { return };
-        let before = inbound.incoming();
+        let (before, come) = (inbound.incoming(), inbound.received_of_granted());
         inbound.granted += bytes;
         // Not all of `granted`: what the sender announced beyond our limit stays off the account.
-        let counted = inbound.budgeted.max(inbound.reassembly.received()) + bytes;
+        let counted = inbound.budgeted.max(come) + bytes;
         inbound.budgeted = counted.min(inbound.granted);
         let (offset, after) = (inbound.granted, inbound.incoming());
         let done = !inbound.needs_grants();
@@ -314,6 +312,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if done {
             self.grants.remove(&mut self.peers, peer, index);
         }
+        self.probe.granted(now, &header, offset);
         let body = Body::Grant(Grant { offset, priority });
         self.send_control(peer, Packet { header, body });
     }

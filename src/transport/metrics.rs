@@ -1,7 +1,7 @@
 //! Counters, and the hook through which tracers and checkers watch (protocol.md section 18).
 
 use crate::time::Nanos;
-use crate::wire::{Packet, RpcId};
+use crate::wire::{Header, Packet, RpcId};
 
 use super::buffers::PeerRef;
 
@@ -153,6 +153,17 @@ pub trait Probe {
     /// A packet was handed to the sink.
     fn sent(&mut self, now: Nanos, to: PeerRef, priority: u8, packet: &Packet, payload: u32) {
         let _ = (now, to, priority, packet, payload);
+    }
+
+    /// A message may be sent up to `offset` now: a GRANT with this header will leave.
+    fn granted(&mut self, now: Nanos, header: &Header, offset: u32) {
+        let _ = (now, header, offset);
+    }
+
+    /// What a message may be sent and was not, although it was asked for, is off the budget until a packet
+    /// comes; the header is that of packets about it.
+    fn written_off(&mut self, now: Nanos, header: &Header) {
+        let _ = (now, header);
     }
 
     /// An RPC was entered into the tables. `id` is the local id: odd on the server.

@@ -43,6 +43,16 @@ impl<B: Payload> Reassembly<B> {
         self.received
     }
 
+    /// Distinct bytes received that lie below `end`.
+    pub(super) fn received_below(&self, end: u32) -> u32 {
+        if self.high() <= end {
+            return self.received;
+        }
+        let last = self.fragments.as_slice().iter().rev();
+        let above = last.take_while(|fragment| fragment.end() > end);
+        self.received - above.map(|fragment| fragment.end() - fragment.offset.max(end)).sum::<u32>()
+    }
+
     pub(super) fn remaining(&self) -> u32 {
         self.length - self.received
     }
@@ -254,6 +264,8 @@ mod tests {
                 prop_assert_eq!(reassembly.gap_count() as usize, missing(&flags).len());
                 prop_assert_eq!(reassembly.received() as usize, flags.iter().filter(|f| **f).count());
                 prop_assert_eq!(ledger.retained(), reassembly.packets());
+                let below = flags[..start as usize].iter().filter(|f| **f).count();
+                prop_assert_eq!(reassembly.received_below(start) as usize, below);
             }
             let mut at = 0;
             for fragment in reassembly.take().as_slice() {

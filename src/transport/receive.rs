@@ -180,7 +180,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if matches!(body, Body::Grant(_)) || busy {
             let time = self.timer_time(now);
             if let Some(rpc) = self.rpcs.get_mut(index) {
-                rpc.quiet_since = time;
+                // What a sender is busy with that has another length in mind will never do.
+                let disputed = rpc.inbound.as_ref().is_some_and(|inbound| inbound.disputed);
+                if !(busy && disputed) {
+                    rpc.quiet_since = time;
+                }
             }
         }
     }
@@ -595,6 +599,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let length = inbound.reassembly.length();
         if data.message_length != length {
             self.metrics.length_mismatch += 1;
+            inbound.disputed = true;
             return false;
         }
         if !in_range(data, length, payload.len()) {
@@ -603,7 +608,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         // Not before: two sides that take the message for different ones must not keep it alive.
         rpc.quiet_since = time;
+        let silent = inbound.incoming();
+        inbound.note_heard();
         let before = inbound.incoming();
+        self.grants.adjust(silent, before);
         // A later packet may announce more; the end of a resent range may be lower.
         let announced = data.incoming.min(length);
         inbound.granted = inbound.granted.max(announced);
@@ -636,8 +644,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return true;
         }
         let holder = self.overdraft.and_then(|handle| self.rpcs.resolve(handle));
-        let expects_more = |inbound: &Inbound<B>| inbound.reassembly.received() < inbound.granted;
-        let holder = holder.filter(|&holder| self.inbound(holder).is_some_and(expects_more));
+        let expects_more = |&holder: &u32| self.inbound(holder).is_some_and(Inbound::expects_more);
+        let holder = holder.filter(expects_more);
         holder.is_none_or(|holder| holder == index)
     }
 
@@ -710,17 +718,6 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let time = self.timer_time(received.now);
         let Some(handle) = self.rpcs.handle(index) else { return };
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
-        let length = rpc.outbound.as_ref().map(|outbound| outbound.length);
-        if resend.length != Resend::ALL && length.is_some_and(|length| resend.offset >= length) {
-            // Who wants bytes that do not exist has been told of another length. To say that they will
-            // come would keep both sides busy for ever.
-            self.metrics.bad_range += 1;
-            return;
-        }
-        if rpc.state == State::ServerOutgoing {
-            // The client is alive: it may take its time.
-            rpc.quiet_since = time;
-        }
         let Some(outbound) = rpc.outbound.as_mut() else {
             self.answer(received, Body::Busy);
             return;
@@ -729,9 +726,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let end = match resend.length {
             Resend::ALL => sent_to,
             // Negative lengths ask for nothing.
-            length if length > i32::MAX as u32 => resend.offset,
-            length => resend.offset.saturating_add(length),
+            wanted if wanted > i32::MAX as u32 => resend.offset,
+            wanted => resend.offset.saturating_add(wanted),
         };
+        // Who wants bytes that do not exist has been told of another length. It gets those that do exist,
+        // but no word that others will come, which would keep both sides busy for ever.
+        let begins_beyond = resend.length != Resend::ALL && resend.offset >= length;
+        let is_beyond = begins_beyond || end > length;
+        self.metrics.bad_range += u64::from(is_beyond);
+        if begins_beyond {
+            return;
+        }
+        if rpc.state == State::ServerOutgoing && !is_beyond {
+            // The client is alive: it may take its time.
+            rpc.quiet_since = time;
+        }
         if end > resend.offset && end > outbound.granted {
             // The grant was lost.
             outbound.granted = end.min(length);
@@ -743,7 +752,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let queued = self.resend(handle, resend.offset..end, priority);
         self.start_sending(handle);
         // Also when too much waits to be sent again: we are there, the bytes will come later.
-        if resend.offset >= sent_to || !queued {
+        if !is_beyond && (resend.offset >= sent_to || !queued) {
             self.answer(received, Body::Busy);
         }
     }

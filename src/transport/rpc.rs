@@ -131,6 +131,12 @@ pub(super) struct Inbound<B> {
     /// The part of `granted` that counts against our budget: what we granted ourselves, and of what
     /// the sender announced at most our own unscheduled limit.
     pub(super) budgeted: u32,
+    /// What `budgeted` was before it was taken off the account.
+    written_off: u32,
+    /// Silence has made us ask for what is missing, and nothing has come since.
+    asked: bool,
+    /// The last packet was of a message of another length.
+    pub(super) disputed: bool,
     /// When its first packet came.
     pub(super) created: Nanos,
     /// When gaps may be asked for although the message still flows.
@@ -145,6 +151,9 @@ impl<B: Payload> Inbound<B> {
             reassembly: Reassembly::new(length),
             granted: 0,
             budgeted: 0,
+            written_off: 0,
+            asked: false,
+            disputed: false,
             created: now,
             gap_watch: None,
             announced: false,
@@ -153,7 +162,50 @@ impl<B: Payload> Inbound<B> {
 
     /// Bytes of the budget this message uses: to come without another grant.
     pub(super) fn incoming(&self) -> u32 {
-        self.budgeted.saturating_sub(self.reassembly.received())
+        self.budgeted.saturating_sub(self.received_of_granted())
+    }
+
+    /// Bytes received of those that the sender may send. It may have sent others: in an earlier life
+    /// of the RPC.
+    pub(super) fn received_of_granted(&self) -> u32 {
+        self.reassembly.received_below(self.granted)
+    }
+
+    /// How many of `want` more bytes may be granted when the budget has room for `room`: what has come
+    /// already costs nothing.
+    pub(super) fn grantable(&self, want: u32, room: u64) -> u32 {
+        let mut bytes = want;
+        loop {
+            let end = self.granted + bytes;
+            let come = self.reassembly.received_below(end) - self.received_of_granted();
+            let most = u32::try_from(room + u64::from(come)).unwrap_or(u32::MAX);
+            if bytes <= most {
+                return bytes;
+            }
+            bytes = most;
+        }
+    }
+
+    /// Whether bytes are missing that the sender may send.
+    pub(super) fn expects_more(&self) -> bool {
+        self.received_of_granted() < self.granted
+    }
+
+    /// The sender was asked for what is missing. Says whether it was asked before and nothing has come
+    /// since: then nothing is on its way, and nothing stays on the account (reference-gaps.md G33).
+    pub(super) fn note_asked(&mut self) -> bool {
+        let again = core::mem::replace(&mut self.asked, true);
+        if again {
+            self.written_off = self.written_off.max(core::mem::take(&mut self.budgeted));
+        }
+        again
+    }
+
+    /// A packet of the message has come: the others that were asked for may be on their way.
+    pub(super) fn note_heard(&mut self) {
+        self.asked = false;
+        self.disputed = false;
+        self.budgeted = self.budgeted.max(core::mem::take(&mut self.written_off));
     }
 
     /// Whether gaps have lasted longer than reordering does; if so, the offset below which they lie.

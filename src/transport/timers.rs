@@ -10,7 +10,7 @@ use super::event::RpcError;
 use super::metrics::Probe;
 use super::mutation::Mutation;
 use super::peer::{PROBE_WINDOW, PendingAck};
-use super::rpc::{Outbound, Rpc, State};
+use super::rpc::{Inbound, Outbound, Rpc, State};
 use super::{CUTOFFS_INTERVAL, CUTOFFS_LOOK_INTERVAL, Transport};
 
 /// What an ICMP message says about a peer.
@@ -166,6 +166,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             Step::Resend(due) => {
                 let asked = self.request_resend(now, index);
+                if asked {
+                    self.write_off_if_lost(now, index);
+                }
                 let interval = Nanos(self.config.resend_interval_ns);
                 due.next_turn(time, asked, interval)
             }
@@ -182,8 +185,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// Protocol.md section 13.1.
     fn step(&self, index: u32, rpc: &Rpc<B, M>, time: Nanos) -> Step {
-        let received_all_granted =
-            || rpc.inbound.as_ref().is_some_and(|inb| inb.reassembly.received() >= inb.granted);
+        let expects_more = || rpc.inbound.as_ref().is_none_or(Inbound::expects_more);
         match rpc.state {
             State::ServerInService => return Step::Disarm,
             State::ServerOutgoing => return self.response_step(rpc, time),
@@ -196,7 +198,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             State::ClientIncoming | State::ServerIncoming => {
                 // Nothing is to come, or there is no room for it.
-                if received_all_granted() || !self.goes_on(index) {
+                if !expects_more() || !self.goes_on(index) {
                     return Step::Idle;
                 }
             }
@@ -281,6 +283,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.send_resend(peer, header, 0, Resend::ALL);
         }
         taken
+    }
+
+    /// After asking for what is missing: what was asked for before and has not come leaves the budget
+    /// to others, and the message waits for a packet before it is granted more. A sender that says no
+    /// more than that it is busy could hold the budget for ever.
+    fn write_off_if_lost(&mut self, now: Nanos, index: u32) {
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let (header, peer) = (rpc.header(), rpc.peer);
+        let Some(inbound) = rpc.inbound.as_mut() else { return };
+        let before = inbound.incoming();
+        if inbound.note_asked() {
+            self.probe.written_off(now, &header);
+            self.grants.adjust(before, inbound.incoming());
+            self.grants.remove(&mut self.peers, peer, index);
+        }
     }
 
     /// Asks for the gaps below `below` of a message that still flows (reference-gaps.md G35).

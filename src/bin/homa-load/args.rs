@@ -173,7 +173,7 @@ pub(crate) struct MachineArgs {
     /// Record all frames in FILE as pcapng, for Wireshark
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
-    /// Bytes of each frame that are recorded; 0 for all
+    /// Bytes of each frame that are recorded; 138 hold the headers of all, 0 records all
     #[arg(long, value_name = "BYTES", default_value_t = 0, requires = "trace")]
     pub(crate) trace_bytes: u16,
     /// Give counters to Prometheus at http://ADDR:PORT/metrics

@@ -223,6 +223,9 @@ fn refuse_twice(args: &CompareTransportsArgs) -> Result<(), WrongArguments> {
     Ok(())
 }
 
+/// What a run gave, or why it gave nothing.
+type Ran = Result<Report, Box<dyn Error>>;
+
 struct Contest<'a> {
     args: &'a CompareTransportsArgs,
     directory: &'a Path,
@@ -230,7 +233,7 @@ struct Contest<'a> {
 
 impl Contest<'_> {
     /// One run, in processes of its own.
-    fn run(&self, load: &Load, transport: Transport) -> Result<Report, Box<dyn Error>> {
+    fn run(&self, load: &Load, transport: Transport) -> Ran {
         let json = self.directory.join("report.json");
         let _ = std::fs::remove_file(&json);
         let mut command = Command::new(std::env::current_exe()?);
@@ -245,7 +248,7 @@ impl Contest<'_> {
         &self,
         load: &Load,
         parts: &[(Transport, f64)],
-    ) -> Result<Vec<Result<Report, Box<dyn Error>>>, Box<dyn Error>> {
+    ) -> Result<Vec<Ran>, Box<dyn Error>> {
         let meeting = self.directory.join("meeting");
         let _ = std::fs::remove_dir_all(&meeting);
         std::fs::create_dir(&meeting)?;

@@ -39,8 +39,17 @@ pub(crate) fn run(args: &AblateArgs) -> Result<ExitCode, Box<dyn Error>> {
             }
         }
     }
-    let results = in_parallel(&variants, args.jobs, "runs", |variant| {
-        let Variant { workload, config, .. } = variant;
+    let runs = args.runs.max(1);
+    let seeded = |variant: &Variant<'_>, run: u64| {
+        let mut config = variant.config.clone();
+        config.seed += run;
+        (variant.workload.clone(), config)
+    };
+    let work: Vec<_> = variants
+        .iter()
+        .flat_map(|variant| (0..runs).map(move |run| seeded(variant, run)))
+        .collect();
+    let results = in_parallel(&work, args.jobs, "runs", |(workload, config)| {
         // Requests and responses share the load.
         let share = args.load / 2.0 * workload.paper_wire_share();
         let payload_bps = share * config.network.host_bps as f64;
@@ -48,20 +57,21 @@ pub(crate) fn run(args: &AblateArgs) -> Result<ExitCode, Box<dyn Error>> {
         let mut cluster = Cluster::<(), _>::new(config, workload, payload_bps, ablation)?;
         let summary = cluster.run();
         let metrics = cluster.metrics();
-        Ok(cluster.into_observer().row(&summary, &metrics))
+        Ok(cluster.into_observer().figures(&summary, &metrics))
     });
-    let rows = results.into_iter().collect::<Result<Vec<_>, homa::sim::SimError>>()?;
+    let figures = results.into_iter().collect::<Result<Vec<_>, homa::sim::SimError>>()?;
     let head = std::iter::once(&"setting").chain(&Ablation::HEAD).map(|&head| head.into());
     let mut table = Table { head: head.collect(), rows: vec![] };
-    for (variant, cells) in variants.iter().zip(rows) {
+    for (variant, of_variant) in variants.iter().zip(figures.chunks(runs as usize)) {
         let first = format!("{}: {}", variant.workload.name().to_uppercase(), variant.name);
-        table.rows.push(std::iter::once(first).chain(cells).collect());
+        table.rows.push(std::iter::once(first).chain(Ablation::row(of_variant)).collect());
     }
     print(&table);
     if let Some(dir) = &args.out {
         let text = format!(
             "RPCs that send each request back, on {} hosts at {} Gbps with {} for packets that wait, at {:.0} % \
-             load for {} ms. Slowdowns are those of requests.",
+             load for {} ms, {runs} run(s) each. Slowdowns are those of requests; of several runs, the \
+             mean and half the distance from the lowest to the highest.",
             base.network.hosts(),
             base.network.host_bps as f64 / 1e9,
             base.network.buffer,
@@ -79,8 +89,9 @@ pub(crate) fn run(args: &AblateArgs) -> Result<ExitCode, Box<dyn Error>> {
 fn print(table: &Table) {
     let columns = table.head.len();
     let lines = || std::iter::once(&table.head).chain(&table.rows);
-    let widths: Vec<usize> =
-        (0..columns).map(|i| lines().map(|line| line[i].len()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|i| lines().map(|line| line[i].chars().count()).max().unwrap_or(0))
+        .collect();
     for line in lines() {
         let cells = line.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| match i {
             0 => format!("{cell:width$}"),

@@ -185,6 +185,9 @@ pub(crate) struct AblateArgs {
     /// Change a setting for all runs
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Runs of each variant with different seeds
+    #[arg(long, default_value_t = 1)]
+    pub(crate) runs: u64,
     /// Decides everything random
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

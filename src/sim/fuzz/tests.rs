@@ -22,16 +22,18 @@ fn rules_hold_where_they_were_broken() {
     let executed_twice = [361, 1933, 2310, 3622, 3979, 4847, 8202, 8434, 9419, 11093];
     let heard_of_in_a_stall = [81387];
     let waited_for_room_of_each_other = [1447, 1464, 1530, 1929, 3356];
-    let disagreed_about_a_length = [1669, 1866, 2626, 2816, 4100, 4188];
+    let disagreed_about_a_length = [1669, 1866, 2626, 2816, 4100, 4188, 257_416];
     let kept_for_a_client_that_had_forgotten = [1561, 1636, 1941, 1989];
-    let waited_for_a_grant = [65760];
+    let waited_for_a_grant = [65760, 105_069];
+    let took_late_bytes_for_granted_ones = [216_735];
     let seeds = executed_twice
         .into_iter()
         .chain(heard_of_in_a_stall)
         .chain(waited_for_room_of_each_other)
         .chain(disagreed_about_a_length)
         .chain(kept_for_a_client_that_had_forgotten)
-        .chain(waited_for_a_grant);
+        .chain(waited_for_a_grant)
+        .chain(took_late_bytes_for_granted_ones);
     seeds.for_each(check);
 }
 

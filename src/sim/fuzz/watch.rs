@@ -7,7 +7,7 @@ use crate::addr::HostAddr;
 use crate::sim::host::host_at;
 use crate::time::Nanos;
 use crate::transport::{Config, PeerRef, Probe};
-use crate::wire::{Body, HomaPort, Packet, RpcId};
+use crate::wire::{Body, Header, HomaPort, Packet, RpcId};
 
 use super::trace::Trace;
 
@@ -38,6 +38,21 @@ struct Flow {
     granted: u64,
     /// Payload bytes that came, repeated ones counted again.
     received: u64,
+    /// What is missing was asked for since a packet came.
+    asked: bool,
+    /// It was asked for again and counts as lost.
+    lost: bool,
+}
+
+impl Flow {
+    /// Bytes granted and not received.
+    fn open_bytes(&self) -> u64 {
+        if self.lost {
+            return 0;
+        }
+        let expected = self.unscheduled + self.granted;
+        self.granted.min(expected.saturating_sub(self.received))
+    }
 }
 
 impl Watch {
@@ -61,11 +76,7 @@ impl Watch {
     /// Bytes granted and not received; rather too few than too many, because bytes that come twice
     /// count twice.
     pub(super) fn granted_bytes(&self) -> u64 {
-        let open = |flow: &Flow| {
-            let expected = flow.unscheduled + flow.granted;
-            flow.granted.min(expected.saturating_sub(flow.received))
-        };
-        self.flows.values().map(open).sum()
+        self.flows.values().map(Flow::open_bytes).sum()
     }
 }
 
@@ -85,6 +96,7 @@ impl Probe for Watch {
             }
             flow.top = flow.top.max(announced.into());
             flow.received += u64::from(payload);
+            (flow.asked, flow.lost) = (false, false);
         }
     }
 
@@ -94,15 +106,26 @@ impl Probe for Watch {
             let line = packet.with_payload(payload as usize);
             format!("host {host} to {} @{priority}: {line}", host_at(to.addr))
         });
-        // A grant may leave when its RPC has ended.
-        if let Body::Grant(grant) = &packet.body
-            && let header = &packet.header
-            && self.is_live(header.sender_id)
+        let header = &packet.header;
+        if matches!(packet.body, Body::Resend(_))
             && let Some(flow) = self.flows.get_mut(&(header.sender_id, header.dport))
         {
-            flow.granted += u64::from(grant.offset).saturating_sub(flow.top);
-            flow.top = flow.top.max(grant.offset.into());
+            flow.asked = true;
+        }
+    }
+
+    // Not when the packet leaves: another RPC may have the same id by then.
+    fn granted(&mut self, _now: Nanos, header: &Header, offset: u32) {
+        if let Some(flow) = self.flows.get_mut(&(header.sender_id, header.dport)) {
+            flow.granted += u64::from(offset).saturating_sub(flow.top);
+            flow.top = flow.top.max(offset.into());
             self.has_granted = true;
+        }
+    }
+
+    fn written_off(&mut self, _now: Nanos, header: &Header) {
+        if let Some(flow) = self.flows.get_mut(&(header.sender_id, header.dport)) {
+            flow.lost = flow.asked;
         }
     }
 

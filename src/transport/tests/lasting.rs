@@ -173,6 +173,82 @@ fn a_message_of_two_lengths_does_not_live_for_ever() {
     assert_eq!(solo.shard.occupancy().retained_packets, 0);
 }
 
+/// The sender has the message for shorter or longer than it was told at first, by a packet that was
+/// damaged; that it is busy means nothing.
+#[test]
+fn a_sender_that_is_busy_does_not_keep_a_message_of_two_lengths_alive() {
+    for length in [LENGTH - 1, LENGTH + 1] {
+        let mut solo = Solo::new(config());
+        solo.client_sends(ID, data(0..SEGMENT, LENGTH));
+        for ms in (1..=120).step_by(4) {
+            solo.pass_time(Nanos::from_ms(ms));
+            solo.client_sends(ID, data(0..SEGMENT, length));
+            solo.client_sends(ID, bare(Body::Busy));
+        }
+        assert_eq!(solo.state(ID.flip()), None, "{length}");
+    }
+}
+
+/// Without the dispute it does, and so does a packet that fits after one that did not.
+#[test]
+fn a_sender_that_is_busy_keeps_a_message_alive() {
+    let mut solo = Solo::new(config());
+    solo.client_sends(ID, data(0..SEGMENT, LENGTH));
+    solo.client_sends(ID, data(0..SEGMENT, LENGTH + 1));
+    solo.client_sends(ID, data(0..SEGMENT, LENGTH));
+    for ms in (1..=220).step_by(4) {
+        solo.pass_time(Nanos::from_ms(ms));
+        solo.client_sends(ID, bare(Body::Busy));
+    }
+    assert_eq!(solo.state(ID.flip()), Some(State::ServerIncoming));
+}
+
+/// A message whose sender says that it is busy, and sends nothing, must not keep the budget from others.
+#[test]
+fn what_was_asked_for_twice_and_did_not_come_is_off_the_budget() {
+    let window_bytes = 10_000;
+    let config =
+        Config { incoming_max_bytes: 10_000, window_bytes, grant_min_bytes: 0, ..config() };
+    let mut solo = Solo::new(config);
+    let other = RpcId(0x9000);
+    let incoming = |solo: &Solo| solo.shard.occupancy().incoming_bytes;
+    let is_grant = |frame: &Frame| matches!(frame.packet.body, Body::Grant(_));
+    solo.client_sends(ID, data(0..SEGMENT, 50_000));
+    solo.client_sends(other, data(0..HALF, 100_000));
+    assert!(solo.sent().iter().any(is_grant));
+    assert_eq!(incoming(&solo), 10_000);
+    let asked_once = solo.pass_time(Nanos::from_ms(7));
+    solo.client_sends(ID, bare(Body::Busy));
+    assert_eq!((asked_once.len(), asked_once.iter().any(is_grant)), (1, false));
+    let asked_twice = solo.pass_time(Nanos::from_ms(13));
+    let granted = asked_twice.iter().filter(|frame| is_grant(frame));
+    let granted: Vec<RpcId> = granted.map(|frame| frame.packet.header.sender_id).collect();
+    assert_eq!(granted, [other.flip()]);
+    assert_eq!(incoming(&solo), 10_000);
+    // Once a packet comes, so may the rest: it is on the account again.
+    solo.client_sends(ID, data(SEGMENT..HALF, 50_000));
+    assert_eq!(incoming(&solo), 20_000 - u64::from(SEGMENT));
+    assert!(solo.sent().is_empty());
+}
+
+/// Bytes that an earlier life of the RPC was granted do not make room for more.
+#[test]
+fn bytes_beyond_the_grants_do_not_count_as_granted_ones() {
+    let config = Config { incoming_max_bytes: 10_000, grant_min_bytes: 0, ..config() };
+    let mut solo = Solo::new(config);
+    let header = client_header(ID);
+    for start in [0, 40_000, 50_000, 60_000] {
+        let (body, bytes) = data(start..start + SEGMENT, 100_000);
+        solo.shard.on_packet(solo.now, CLIENT, &Packet { header, body }, Bytes(bytes));
+    }
+    solo.shard.end_burst(solo.now);
+    let inbound = solo.rpc(ID.flip()).and_then(|rpc| rpc.inbound.as_ref()).unwrap();
+    // Nothing but the first packet is of what may come.
+    let open = u64::from(inbound.granted - SEGMENT);
+    assert_eq!(solo.shard.occupancy().incoming_bytes, open);
+    assert!(open > 0 && open <= 10_000, "{open}");
+}
+
 /// Nothing would come for the receiver to act on: the grant must reach beyond what it has.
 #[test]
 fn a_sender_ahead_of_its_grants_is_granted_more() {

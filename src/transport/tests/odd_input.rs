@@ -271,6 +271,20 @@ fn resend_past_the_end() {
     }
 }
 
+/// Nor if what does exist has to wait for its turn: the server has another message in mind.
+#[test]
+fn resend_past_the_end_is_not_put_off() {
+    for (length, busy) in [(10, true), (LENGTH, false)] {
+        let mut solo = Solo::new(Config { retransmits_max: 1, ..config() });
+        let (_, id) = solo.call(LENGTH, 0);
+        solo.sent();
+        solo.server_sends(id, resend(0, 10, 7));
+        solo.server_sends(id, resend(SEGMENT, length, 7));
+        let has_busy = solo.sent().iter().any(|frame| frame.packet.body == Body::Busy);
+        assert_eq!(has_busy, busy, "{length}");
+    }
+}
+
 #[test]
 fn cutoffs_with_entry_0_too_small() {
     let mut solo = Solo::new(config());

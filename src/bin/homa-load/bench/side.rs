@@ -206,8 +206,8 @@ impl Side<'_> {
             timing: self.timing()?,
         };
         let measured: Arc<Mutex<Measured>> = Arc::default();
-        let (eal, clock, result) = (node.eal().clone(), node.eal().clock(), Arc::clone(&measured));
-        let report = node.run(move |cx| BenchClient::new(cx, clock, eal, config, result))?;
+        let (eal, result) = (node.eal().clone(), Arc::clone(&measured));
+        let report = node.run(move |cx| BenchClient::new(cx, eal, config, result))?;
         let measured = std::mem::take(&mut *measured.lock().map_err(|_| "nothing was measured")?);
         self.done(SideResult { counters: counters(&report), ..measured.into() }, end)?;
         Ok(node.close()?)

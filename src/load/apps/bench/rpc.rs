@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use super::{Measured, Timing};
-use crate::dpdk::{Clock, Eal, ExternalBuffer};
+use crate::dpdk::{Eal, ExternalBuffer};
 use crate::load::bench::{SHORT_BYTES, WindowSampler};
 use crate::node::{App, CallFailed, Cx, Outgoing, Request, Response};
 use crate::time::Nanos;
@@ -41,7 +41,6 @@ pub struct BenchClientConfig {
 #[derive(Debug)]
 pub struct BenchClient {
     config: BenchClientConfig,
-    clock: Clock,
     eal: Eal,
     payload: Arc<[u8]>,
     outstanding: u32,
@@ -56,7 +55,6 @@ impl BenchClient {
     /// A client that starts at once; what it measured is in `result` when it has ended.
     pub fn new(
         cx: &Cx<'_>,
-        clock: Clock,
         eal: Eal,
         config: BenchClientConfig,
         result: Arc<Mutex<Measured>>,
@@ -65,7 +63,6 @@ impl BenchClient {
         let payload: Arc<[u8]> = (0..config.request_bytes).map(|at| at as u8 | 1).collect();
         Self {
             config,
-            clock,
             eal,
             payload,
             outstanding: 0,
@@ -75,13 +72,6 @@ impl BenchClient {
             stopping: false,
             result,
         }
-    }
-
-    /// The time for one completion: exact where one RPC is the matter, else that of the turn, which
-    /// many RPCs share.
-    #[inline]
-    fn now(&self, cx: &Cx<'_>) -> Nanos {
-        if self.config.outstanding == 1 { self.clock.now() } else { cx.now() }
     }
 
     #[inline]
@@ -124,7 +114,8 @@ impl App for BenchClient {
     #[inline]
     fn on_response(&mut self, cx: &mut Cx<'_>, response: Result<Response, CallFailed>) {
         self.outstanding -= 1;
-        let now = self.now(cx);
+        // When the port was polled, as in the raw loops.
+        let now = cx.now();
         match response {
             Ok(response) if response.message.len() == SHORT_BYTES as usize => {
                 if let Some(sampler) = &mut self.sampler {
@@ -140,7 +131,6 @@ impl App for BenchClient {
     fn on_poll(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now();
         if self.outstanding < self.config.outstanding {
-            let now = self.now(cx);
             self.fill(cx, now);
         }
         let finished = self.sampler.as_ref().is_none_or(|sampler| sampler.is_finished(now));
