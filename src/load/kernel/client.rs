@@ -134,7 +134,6 @@ impl KernelClient {
             self.broken = Some(why);
         }
         self.settle();
-        self.recorder.note_outstanding(self.generator.outstanding());
         if now.since(self.last_progress) >= INTERVAL {
             let length = now.since(self.last_progress);
             self.last_progress = now;
