@@ -79,24 +79,24 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
 
 /// What answers and asks here.
 enum Host {
-    Homa(NodeConfig, Observers),
-    Kernel(Box<KernelServer>),
+    Homa(Box<NodeConfig>, Observers),
+    Kernel(KernelServer),
 }
 
 impl Host {
     fn new(args: &AgentArgs) -> Result<Self, Box<dyn Error>> {
         if let Transport::Kernel(transport) = args.kernel.transport {
-            return Ok(Self::Kernel(Box::new(kernel::agent_server(args, transport)?)));
+            return Ok(Self::Kernel(kernel::agent_server(args, transport)?));
         }
         kernel::refuse_socket_options(&args.kernel, Some(&args.connections))?;
-        Ok(Self::Homa(node_config(&args.node)?, Observers::new(&args.node.machine)?))
+        Ok(Self::Homa(Box::new(node_config(&args.node)?), Observers::new(&args.node.machine)?))
     }
 }
 
 /// Serves and asks over sockets; gives the result, and why the run ended before its time.
 fn over_sockets(
     args: &AgentArgs,
-    server: Box<KernelServer>,
+    mut server: KernelServer,
     link: &AgentLink,
     assignment: &Assignment,
     stop: &Arc<AtomicBool>,
@@ -108,7 +108,6 @@ fn over_sockets(
     if ports > 1 {
         return Err("--ports is for agents over Homa".into());
     }
-    let mut server = *server;
     server.set_service(service_time, !load.no_verify);
     let servers: Vec<SocketAddr> = servers(assignment, 1)?
         .into_iter()
