@@ -553,6 +553,7 @@ fn mixed_load(
     let device = format!("--device {server_device} --ip 10.52.0.2/24");
     let command = homa_load(["server", &device, ALIKE, &cores(server_shards), "--json", &json]);
     let mut server = Process::spawn("server", &server_within(&command));
+    server.wait_for(&format!("{server_shards} shards; packets are spread by the port"));
     server.wait_for("serving on");
     let json = scratch.path("client.json");
     let device = format!("--device {client_device} --ip 10.52.0.1/24 --server 10.52.0.2");

@@ -68,6 +68,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Box<dyn Error>> {
         };
         let addresses: Vec<String> =
             args.node.addresses.iter().map(|address| address.ip.to_string()).collect();
+        if node.shards() > 1 {
+            println!("{} shards; {}", node.shards(), node.arrival());
+        }
         println!("serving on {} port {ports}; Ctrl-C ends", addresses.join(", "));
     }
     let (ServerResult { counts, side }, report) = match args.protocol {
