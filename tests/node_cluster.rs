@@ -139,6 +139,45 @@ fn three_hosts_send_to_one() {
     assert_eq!(sides, ["client", "server"]);
 }
 
+/// Over sockets the same cluster needs no namespaces, just addresses.
+#[test]
+fn agents_run_over_tcp_and_udp() {
+    let _turn = one_at_a_time();
+    for (transport, listen) in [("tcp", "127.0.9.9:7147"), ("udp", "127.0.9.9:7148")] {
+        let scratch = Scratch::new();
+        let json = scratch.path("merged.json");
+        let load = "--pattern all-to-all --workload w2 --rps 300 --duration 700ms \
+                    --service-time 100us --wait 60s --setup 60s --silence 60s";
+        let command =
+            homa_load(["coordinator --agents 3", load, "--listen", listen, "--json", &json]);
+        let mut coordinator = Process::spawn("coordinator", &command);
+        coordinator.wait_for("waiting for agents");
+        let agent = |number: usize| {
+            let who = format!("--ip 127.0.9.{}/8 --name s{number}", number + 1);
+            let options = "agent --timeout 3s --coordinator";
+            let command = homa_load([options, listen, &who, "--transport", transport]);
+            Process::spawn(&format!("s{number}"), &command)
+        };
+        let agents: Vec<Process> = (0..3).map(agent).collect();
+        coordinator.wait().expect_code(0);
+        for mut agent in agents {
+            agent.wait().expect_code(0);
+        }
+        let report = load_report::of_client(&scratch, "merged.json");
+        let totals = &report.totals;
+        assert!(totals.sent > 0 && totals.completed == totals.sent, "{transport}: {totals:?}");
+        assert_eq!((totals.corrupted, totals.lost), (0, 0), "{totals:?}");
+        assert_eq!(report.config.parameters["transport"], transport);
+        assert!(report.latency.min_ns >= 100_000, "{:?}", report.latency);
+        for host in &report.hosts {
+            assert!(host.sent > Some(0) && host.missing.is_none(), "{host:?}");
+            assert!(host.served.is_some_and(|served| served.requests > 0), "{host:?}");
+        }
+        let sides: Vec<_> = report.sides.iter().map(|side| &*side.name).collect();
+        assert_eq!(sides, ["client", "server"]);
+    }
+}
+
 #[test]
 fn hosts_of_an_inventory_share_a_file_that_only_the_coordinator_has() {
     let _turn = one_at_a_time();

@@ -224,7 +224,7 @@ impl Windows {
             ends: config.measured_from + length,
             windows: Vec::with_capacity(config.windows_max),
             windows_max: config.windows_max,
-            current: Counts::new(1_000_000_000),
+            current: Counts::new(LATENCY_MAX.0),
             bytes: (0, 0),
             outstanding: 0,
         }

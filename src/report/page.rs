@@ -6,7 +6,8 @@ use super::bars::Bars;
 use super::chart::Chart;
 use super::style::dark_rules;
 
-/// A table; all columns but the first are numbers.
+/// A table. Columns of numbers stand to the right, those with words, and the first, to the left; a row whose
+/// first cell is empty goes on about what the row before it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Table {
     /// Heads of the columns.
@@ -93,7 +94,9 @@ p { margin: .4rem 0; max-width: 46rem; color: var(--soft); }
 .wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem; }
 th, td { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th:first-child, td:first-child { padding-left: 0; }
+th:first-child, td:first-child, .words { text-align: left; }
+.open td { border-bottom-color: transparent; }
 th { color: var(--faint); font-weight: 600; border-bottom-color: var(--strong); }
 .facts th, .facts td { text-align: left; vertical-align: top; }
 .facts td { white-space: normal; max-width: 34rem; min-width: 7rem; }
@@ -138,15 +141,40 @@ impl Tile {
 
 impl Table {
     fn write(&self, page: &mut String, class: &str) {
+        let has_words: Vec<bool> = (0..self.head.len()).map(|at| self.has_words(at)).collect();
+        let write_row = |page: &mut String, name: &str, cells: &[String]| {
+            for (at, cell) in cells.iter().enumerate() {
+                let class = if has_words.get(at) == Some(&true) { " class=\"words\"" } else { "" };
+                let _ = writeln!(page, "<{name}{class}>{}</{name}>", escape(cell));
+            }
+        };
         let _ = write!(page, "<div class=\"wide\"><table class=\"{class}\"><thead><tr>");
-        self.head.iter().for_each(|cell| element(page, "th", cell));
+        write_row(page, "th", &self.head);
         page.push_str("</tr></thead><tbody>\n");
-        for row in &self.rows {
-            page.push_str("<tr>");
-            row.iter().for_each(|cell| element(page, "td", cell));
+        for (at, row) in self.rows.iter().enumerate() {
+            let next = self.rows.get(at + 1).and_then(|next| next.first());
+            let goes_on = next.is_some_and(String::is_empty);
+            page.push_str(if goes_on { "<tr class=\"open\">" } else { "<tr>" });
+            write_row(page, "td", row);
             page.push_str("</tr>\n");
         }
         page.push_str("</tbody></table></div>\n");
+    }
+
+    /// The same with columns for rows.
+    #[must_use]
+    pub fn turned(&self) -> Self {
+        let lines: Vec<&Vec<String>> = std::iter::once(&self.head).chain(&self.rows).collect();
+        let column = |at: usize| -> Vec<String> {
+            lines.iter().map(|line| line.get(at).cloned().unwrap_or_default()).collect()
+        };
+        Self { head: column(0), rows: (1..self.head.len()).map(column).collect() }
+    }
+
+    /// Whether a column has cells that begin with a letter.
+    fn has_words(&self, column: usize) -> bool {
+        let cells = self.rows.iter().filter_map(|row| row.get(column));
+        cells.filter_map(|cell| cell.chars().next()).any(char::is_alphabetic)
     }
 }
 
@@ -234,5 +262,31 @@ mod tests {
             assert!(html.contains(part), "{part} in {html}");
         }
         assert!(!html.contains("src=") && !html.contains("href="), "nothing from elsewhere");
+    }
+
+    #[test]
+    fn a_table_with_many_columns_is_turned() {
+        let row = |cells: [&str; 3]| cells.map(String::from).to_vec();
+        let table = Table { head: row(["", "a", "b"]), rows: vec![row(["mtu", "1500", "9000"])] };
+        let turned = table.turned();
+        assert_eq!(turned.head, ["", "mtu"]);
+        assert_eq!(turned.rows, [["a", "1500"], ["b", "9000"]]);
+        assert_eq!(turned.turned(), table);
+    }
+
+    #[test]
+    fn words_stand_to_the_left_and_groups_of_rows_together() {
+        let row = |cells: [&str; 3]| cells.map(String::from).to_vec();
+        let head = row(["size", "run", "p50"]);
+        let rows =
+            vec![row(["3 B", "homa", "5 us"]), row(["", "tcp", "–"]), row(["4 B", "homa", "1"])];
+        let mut html = String::new();
+        Table { head, rows }.write(&mut html, "numbers");
+        assert!(html.contains("<th class=\"words\">run</th>\n<th>p50</th>"), "{html}");
+        assert!(
+            html.contains("<tr class=\"open\"><td>3 B</td>\n<td class=\"words\">homa"),
+            "{html}"
+        );
+        assert_eq!(html.matches("class=\"open\"").count(), 1, "{html}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use homa::load::apps::{
 use homa::load::cluster::agent::{AgentError, AgentLink};
 use homa::load::cluster::coordinator::hello;
 use homa::load::cluster::protocol::{Assignment, FromAgent, HostResult};
+use homa::load::kernel::{KernelServer, run_kernel_host};
 use homa::load::pattern::TrafficPattern;
 use homa::load::report::hosts::Served;
 use homa::load::report::{Machine, Report, SideReport};
@@ -29,15 +30,14 @@ use crate::local::Directory;
 use crate::observe::Observers;
 use crate::server::{counters, name_server_cores};
 use crate::task::{client_config, run_config};
-use crate::{node_config, one_line};
+use crate::{kernel, node_config, one_line};
 
 /// Seeds of hosts are this far apart, so that those of their shards differ too.
 const SEED_STEP: u64 = 1_000_003;
 
 /// Exit codes: 0 when the run went on to its end and the coordinator has the result, else 1.
 pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let config = node_config(&args.node)?;
-    let observers = Observers::new(&args.node.machine)?;
+    let host = Host::new(args)?;
     let name = args.name.clone().unwrap_or_else(host_name);
     let address = args.node.addresses[0].ip;
     let stop = Arc::default();
@@ -53,7 +53,12 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
         assignment.hosts.len(),
         assignment.flags.join(" ")
     );
-    let outcome = take_part(args, &config, observers, &link, &assignment, &stop);
+    let outcome = match host {
+        Host::Homa(config, observers) => {
+            take_part(args, &config, observers, &link, &assignment, &stop)
+        }
+        Host::Kernel(server) => over_sockets(args, server, &link, &assignment, &stop),
+    };
     let message = match outcome {
         Ok((result, None)) => FromAgent::Result(Box::new(result)),
         Ok((result, Some(error))) => {
@@ -70,6 +75,71 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Box<dyn Error>> {
     link.close(&message).map_err(AgentError::from)?;
     println!("{name} is through");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What answers and asks here.
+enum Host {
+    Homa(Box<NodeConfig>, Observers),
+    Kernel(KernelServer),
+}
+
+impl Host {
+    fn new(args: &AgentArgs) -> Result<Self, Box<dyn Error>> {
+        if let Transport::Kernel(transport) = args.kernel.transport {
+            return Ok(Self::Kernel(kernel::agent_server(args, transport)?));
+        }
+        kernel::refuse_socket_options(&args.kernel, Some(&args.connections))?;
+        Ok(Self::Homa(Box::new(node_config(&args.node)?), Observers::new(&args.node.machine)?))
+    }
+}
+
+/// Serves and asks over sockets; gives the result, and why the run ended before its time.
+fn over_sockets(
+    args: &AgentArgs,
+    mut server: KernelServer,
+    link: &AgentLink,
+    assignment: &Assignment,
+    stop: &Arc<AtomicBool>,
+) -> Result<(HostResult, Option<AgentError>), Box<dyn Error>> {
+    let HostLoadArgs { load, service_time, ports } = host_load(assignment)?;
+    let Transport::Kernel(transport) = args.kernel.transport else {
+        return Err("no sockets".into());
+    };
+    if ports > 1 {
+        return Err("--ports is for agents over Homa".into());
+    }
+    server.set_service(service_time, !load.no_verify);
+    let servers: Vec<SocketAddr> = servers(assignment, 1)?
+        .into_iter()
+        .map(|(address, port)| SocketAddr::new(address, port.0))
+        .collect();
+    let seed = load.seed.wrapping_add(u64::from(assignment.rank) * SEED_STEP);
+    let run = kernel::agent_run(args, &load, transport, servers, &assignment.pattern);
+    let config = run.planned(seed)?;
+    let asks = (!config.servers.is_empty()).then_some(&config);
+    let cpus = kernel::cpus(&args.node.machine);
+    let ran = run_kernel_host(link, server, asks, &cpus, stop)?;
+    let mut own = kernel::named(&ran.served.counters);
+    let report = ran.client.map(|result| {
+        own.extend(kernel::named(&result.counters));
+        let mut report = run.report(&config, result.result, std::mem::take(&mut own));
+        report.sides = report.sides.into_iter().map(|side| on_host(side, assignment)).collect();
+        report
+    });
+    let mut served = ran.served;
+    name_cores(&mut served.side, &cpus);
+    let (counts, server) = (in_report(served.counts), on_host(served.side, assignment));
+    Ok((HostResult { report, served: counts, server, counters: own }, error_of(ran.end)))
+}
+
+/// Why a host has ended before its time, if it has.
+fn error_of(end: HostEnd) -> Option<AgentError> {
+    match end {
+        HostEnd::Told => None,
+        HostEnd::Refused(reason) => Some(AgentError::Refused(reason)),
+        HostEnd::Orphaned(error) => Some(AgentError::Link(error)),
+        HostEnd::Signal => Some(AgentError::Interrupted),
+    }
 }
 
 /// Runs the node; gives the result, and why the run ended before its time.
@@ -130,14 +200,8 @@ fn take_part(
         report
     });
     node.close()?;
-    let error = match end {
-        HostEnd::Told => None,
-        HostEnd::Refused(reason) => Some(AgentError::Refused(reason)),
-        HostEnd::Orphaned(error) => Some(AgentError::Link(error)),
-        HostEnd::Signal => Some(AgentError::Interrupted),
-    };
     let (counts, server) = (in_report(served.counts), on_host(served.side, assignment));
-    Ok((HostResult { report, served: counts, server, counters: own }, error))
+    Ok((HostResult { report, served: counts, server, counters: own }, error_of(end)))
 }
 
 /// Names the cores of this host apart from those of the others.

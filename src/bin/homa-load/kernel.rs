@@ -20,8 +20,8 @@ use homa::node::{IdlePolicy, stop_on_signals};
 use homa::wire::HomaPort;
 
 use crate::args::{
-    ClientArgs, ConnectionArgs, KernelArgs, LiveArg, LoadArgs, LocalArgs, MachineArgs, NodeArgs,
-    ServerArgs, Transport, Wire,
+    AgentArgs, ClientArgs, ConnectionArgs, KernelArgs, LiveArg, LoadArgs, LocalArgs, MachineArgs,
+    NodeArgs, ServerArgs, Transport, Wire,
 };
 use crate::client::{Dialect, Target, chosen, name_cores, trouble};
 use crate::live::Show;
@@ -106,11 +106,11 @@ fn socket_config(
     }
 }
 
-fn cpus(machine: &MachineArgs) -> Vec<usize> {
+pub(crate) fn cpus(machine: &MachineArgs) -> Vec<usize> {
     machine.cores.as_ref().map_or_else(Vec::new, |cores| cores.0.clone())
 }
 
-fn named(counters: &Counters) -> BTreeMap<String, u64> {
+pub(crate) fn named(counters: &Counters) -> BTreeMap<String, u64> {
     let some = counters.iter().filter(|counter| counter.1 > 0);
     some.map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -239,8 +239,57 @@ const fn shown(transport: KernelTransport) -> &'static str {
     }
 }
 
+/// The server of `homa-load agent --transport tcp|udp`.
+pub(crate) fn agent_server(
+    args: &AgentArgs,
+    transport: KernelTransport,
+) -> Result<KernelServer, Box<dyn Error>> {
+    refuse_node_options(&args.node, MessageFormat::Plain)?;
+    let Some(address) = args.node.addresses.first() else {
+        let text = "--ip ADDR/LEN is needed: the address of this host that others send to";
+        return Err(wrong_arguments(text.to_owned()).into());
+    };
+    let config = KernelServerConfig {
+        socket: agent_socket(args, transport),
+        listen: SocketAddr::new(address.ip, args.port.0),
+        cpus: cpus(&args.node.machine),
+        verify: true,
+        service_time: ServiceTime::None,
+    };
+    let server = KernelServer::bind(&config);
+    Ok(server.map_err(|error| format!("cannot serve at {}: {error}", config.listen))?)
+}
+
+/// The server and the client of an agent share its CPUs: unless told otherwise they sleep.
+fn agent_socket(args: &AgentArgs, transport: KernelTransport) -> SocketConfig {
+    let mut kernel = args.kernel.clone();
+    kernel.poll.get_or_insert(Poll::Epoll);
+    socket_config(transport, &kernel, &args.node.machine)
+}
+
+/// The client of an agent.
+pub(crate) fn agent_run<'a>(
+    args: &AgentArgs,
+    load: &'a LoadArgs,
+    transport: KernelTransport,
+    servers: Vec<SocketAddr>,
+    pattern: &str,
+) -> KernelRun<'a> {
+    KernelRun {
+        load,
+        socket: agent_socket(args, transport),
+        connections: connections(transport, &args.connections),
+        source: args.node.addresses.first().map(|address| address.ip),
+        cpus: cpus(&args.node.machine),
+        title: String::new(),
+        port: format!("kernel {}, pattern {pattern}", shown(transport)),
+        servers,
+        stop: Arc::default(),
+    }
+}
+
 /// A load over sockets.
-struct KernelRun<'a> {
+pub(crate) struct KernelRun<'a> {
     load: &'a LoadArgs,
     socket: SocketConfig,
     connections: usize,
@@ -293,7 +342,7 @@ impl KernelRun<'_> {
         stop_on_signals(&self.stop)?;
         let (target, mut runner) = (self.target(), self);
         let done = match task {
-            Task::Load => return self.run_load(&target),
+            Task::Load => return self.run_load(),
             Task::FindMax => Done::FindMax(Box::new(find_max(&mut runner, self.load, &target)?)),
             Task::Baseline(samples) => {
                 Done::Baseline(measure_baseline(&mut runner, self.load, &target, samples)?)
@@ -317,20 +366,38 @@ impl KernelRun<'_> {
         }
     }
 
-    fn run_load(&self, target: &Target) -> Result<KernelDone, Box<dyn Error>> {
-        let config = self.client_config(client_config(self.load, target)?);
-        let run = run_config(self.load, target, &config.generator, self.threads());
+    /// The load as sockets want it, with this seed.
+    pub(crate) fn planned(&self, seed: u64) -> Result<KernelClientConfig, String> {
+        Ok(KernelClientConfig {
+            seed,
+            ..self.client_config(client_config(self.load, &self.target())?)
+        })
+    }
+
+    /// The report of a run.
+    pub(crate) fn report(
+        &self,
+        config: &KernelClientConfig,
+        result: ClientResult,
+        counters: BTreeMap<String, u64>,
+    ) -> Report {
+        let run = run_config(self.load, &self.target(), &config.generator, self.threads());
+        let ClientResult { totals, recorder, mut side } = result;
+        let mut report = Report::new(run, Machine::detect(), &totals, &recorder, counters);
+        name_cores(&mut side, &self.cpus);
+        report.sides.push(side);
+        report
+    }
+
+    fn run_load(&self) -> Result<KernelDone, Box<dyn Error>> {
+        let config = self.planned(self.load.seed)?;
         let show = match self.load.out.live {
             Some(LiveArg::Line) => live::line(LiveMode::Lines),
             Some(LiveArg::Off) => Box::new(|_: &Progress| ()),
             Some(LiveArg::Dashboard) | None => live::show_line(),
         };
         let ran = run_clients(&config, &self.cpus, &self.stop, show)?;
-        let ClientResult { totals, recorder, mut side } = ran.result;
-        let counters = named(&ran.counters);
-        let mut report = Report::new(run, Machine::detect(), &totals, &recorder, counters);
-        name_cores(&mut side, &self.cpus);
-        report.sides.push(side);
+        let report = self.report(&config, ran.result, named(&ran.counters));
         let done = Done::Report(Box::new(report));
         Ok(KernelDone { done, transport: self.socket.transport, broken: ran.broken })
     }
@@ -407,6 +474,15 @@ impl KernelDone {
     }
 }
 
+/// Bytes of an IP packet between the two processes, as far as it is known.
+fn mtu_between(args: &LocalArgs) -> String {
+    match args.wire {
+        Wire::Veth => args.machine.mtu.to_string(),
+        Wire::Memif => std::fs::read_to_string("/sys/class/net/lo/mtu")
+            .map_or_else(|_| "unknown".to_owned(), |mtu| mtu.trim().to_owned()),
+    }
+}
+
 /// `homa-load local --transport tcp|udp`: over loopback or a virtual cable, the client on the first CPU and the server on
 /// the second.
 pub(crate) fn local(
@@ -469,7 +545,11 @@ fn local_run(
         source: None,
         cpus: vec![client_cpu],
         title: format!("homa-load local: two processes over {} on {wire}", shown(transport)),
-        port: format!("kernel {}, {wire}, CPUs {client_cpu} and {server_cpu}", shown(transport)),
+        port: format!(
+            "kernel {}, {wire}, MTU {}, CPUs {client_cpu} and {server_cpu}",
+            shown(transport),
+            mtu_between(args)
+        ),
         servers: vec![server],
         stop: Arc::default(),
     }

@@ -14,7 +14,7 @@ use crate::{WrongArguments, check_writable, live, style};
 /// Draws what lies in a directory.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Box<dyn Error>> {
     let runs = Runs::read(&args.dir).map_err(wrong)?;
-    let path = runs.write(&args.dir, args.title.as_deref())?;
+    let path = runs.write(&args.dir, args.title.as_deref(), None)?;
     println!("{}", path.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -124,6 +124,7 @@ impl KernelClient {
         }
         let now = self.clock.now();
         let is_due = self.stopped.is_none() && self.start_calls(now);
+        self.recorder.note_outstanding(self.generator.outstanding());
         let patience = if is_due { Duration::ZERO } else { self.patience(now) };
         let exchanged = self.wire.exchange(self.clock, patience, &mut self.done);
         let looked = exchanged.and_then(|()| self.look_around(now));
@@ -133,7 +134,6 @@ impl KernelClient {
             self.broken = Some(why);
         }
         self.settle();
-        self.recorder.note_outstanding(self.generator.outstanding());
         if now.since(self.last_progress) >= INTERVAL {
             let length = now.since(self.last_progress);
             self.last_progress = now;

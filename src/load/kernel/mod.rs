@@ -19,6 +19,7 @@ mod client;
 mod counters;
 pub mod datagram;
 pub mod frame;
+mod host;
 mod poller;
 mod server;
 mod service;
@@ -38,11 +39,13 @@ use rustix::net::sockopt;
 use crate::load::apps::ServerCounts;
 use crate::load::generator::Outcome;
 use crate::load::report::CoreReport;
+use crate::load::response::ServiceTime;
 use crate::node::IdlePolicy;
 use crate::time::Nanos;
 
 pub use client::{KernelClient, KernelClientConfig, KernelResult, run_clients};
 pub use counters::Counters;
+pub use host::{KernelHostRun, run_kernel_host};
 pub use poller::Poll;
 pub use server::{Acceptor, KernelEngine, KernelServer, KernelServerConfig, Served};
 
@@ -174,6 +177,9 @@ trait Wire: fmt::Debug + Send {
 trait ServerWire: fmt::Debug + Send {
     /// Receives requests and answers them; waits at most for `patience`, if it waits at all.
     fn exchange(&mut self, patience: Duration) -> io::Result<()>;
+
+    /// What passes between a request and its response from now on, and whether requests are checked.
+    fn set_service(&mut self, time: ServiceTime, verify: bool);
 
     /// Takes new connections, and forgets what is old.
     fn look_around(&mut self) -> io::Result<()>;

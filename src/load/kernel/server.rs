@@ -104,6 +104,11 @@ impl KernelServer {
         Ok(Self { address, cpus, acceptor: None, engines })
     }
 
+    /// What passes between a request and its response from now on, and whether requests are checked.
+    pub fn set_service(&mut self, time: ServiceTime, verify: bool) {
+        self.engines.iter_mut().for_each(|engine| engine.wire.set_service(time, verify));
+    }
+
     /// Where it can be reached.
     pub const fn address(&self) -> SocketAddr {
         self.address

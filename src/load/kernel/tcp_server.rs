@@ -13,6 +13,7 @@ use super::{Counters, READ_BYTES, READS_PER_TURN, ServerWire};
 use crate::load::apps::ServerCounts;
 use crate::load::payload::Direction;
 use crate::load::report::CoreReport;
+use crate::load::response::ServiceTime;
 
 /// Responses that may wait on a connection; nothing more is read from it until some were sent. What
 /// waits is a header: the payload is made when it is sent.
@@ -220,6 +221,11 @@ impl ServerWire for TcpServer {
         self.ready = ready;
         self.poller.turned(worked);
         Ok(())
+    }
+
+    fn set_service(&mut self, time: ServiceTime, verify: bool) {
+        self.service = InService::new(time);
+        self.verify = verify;
     }
 
     fn look_around(&mut self) -> io::Result<()> {

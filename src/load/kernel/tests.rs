@@ -120,7 +120,10 @@ fn threads_share_the_load() {
         let socket = socket(transport, Poll::Epoll);
         let (result, served) =
             serve(socket, 2, |address| run(&client(socket, address, "w1", 10, 1_001), 2));
-        expect_clean(&result.unwrap(), &served, 1_001);
+        let result = result.unwrap();
+        expect_clean(&result, &served, 1_001);
+        let windows = result.result.recorder.windows();
+        assert!(windows.iter().any(|window| window.outstanding == 10), "{windows:?}");
     }
 }
 

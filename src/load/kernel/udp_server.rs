@@ -16,6 +16,7 @@ use super::{Counters, DATAGRAMS_PER_TURN, ServerWire, ask_for_buffers};
 use crate::load::apps::ServerCounts;
 use crate::load::payload::{Direction, Pattern};
 use crate::load::report::CoreReport;
+use crate::load::response::ServiceTime;
 
 /// Messages of several datagrams that are under way, in each direction; more are dropped.
 const MESSAGES_MAX: usize = 65_536;
@@ -265,6 +266,11 @@ impl ServerWire for UdpServer {
         worked |= self.send_waiting();
         self.poller.turned(worked);
         Ok(())
+    }
+
+    fn set_service(&mut self, time: ServiceTime, verify: bool) {
+        self.service = InService::new(time);
+        self.verify = verify;
     }
 
     fn look_around(&mut self) -> io::Result<()> {

@@ -136,3 +136,16 @@ fn times_beyond_the_range_are_the_largest() {
     assert!(latency.max() as f64 / LATENCY_MAX.0 as f64 - 1.0 < 0.2, "{}", latency.max());
     assert_eq!(latency.min(), 0);
 }
+
+#[test]
+fn windows_of_an_overload_know_times_beyond_a_second() {
+    let in_range = RecorderConfig { windows_max: 1, ..config(BestCase::LeastSeen) };
+    let mut recorder = Recorder::new(RecorderConfig { window: Nanos::from_secs(30), ..in_range });
+    for late_us in [2_000_000, 5_000_000, 9_000_000] {
+        recorder.record(&sample(8, 20_000, late_us, 10));
+    }
+    recorder.finish(Nanos::from_secs(60));
+    let window = recorder.windows()[0];
+    assert!((window.median_ns as f64 / 5e9 - 1.0).abs() < 0.01, "{window:?}");
+    assert!((window.p99_ns as f64 / 9e9 - 1.0).abs() < 0.01, "{window:?}");
+}

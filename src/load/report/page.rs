@@ -12,6 +12,9 @@ use crate::report::{Bar, Bars, Page, Section, Table, Tile, Tone};
 
 mod charts;
 
+/// Of more runs than this, tables do not have a column for each.
+const COLUMNS_MAX: usize = 4;
+
 use charts::Group;
 
 /// The page about some runs.
@@ -22,14 +25,19 @@ pub fn page(title: &str, runs: &[NamedReport]) -> Page {
         [run] => page.tiles = vec![(String::new(), tiles(&run.report))],
         _ => page.sections.push(overview(&groups)),
     }
-    for group in groups {
+    for group in &groups {
         page.sections.extend(group.sections());
     }
     page.sections.extend(runs.iter().enumerate().filter_map(|(style, run)| hosts(run, style)));
     page.sections.extend(cores(runs));
     page.sections.push(trouble(runs));
     page.sections.extend(configuration(runs));
-    page.sections.extend(counters(runs));
+    if runs.len() > COLUMNS_MAX {
+        let of_group = |group: &Group<'_>| counters(&group.heading("counters"), &group.runs);
+        page.sections.extend(groups.iter().filter_map(of_group));
+    } else {
+        page.sections.extend(counters("Counters", &runs.iter().collect::<Vec<_>>()));
+    }
     page
 }
 
@@ -378,7 +386,7 @@ fn trouble(runs: &[NamedReport]) -> Section {
 }
 
 /// Counters that are not zero in any run: a line for each, a column for each side of each run.
-fn counters(runs: &[NamedReport]) -> Option<Section> {
+fn counters(heading: &str, runs: &[&NamedReport]) -> Option<Section> {
     const SERVER: &str = "server_";
     let bare = |name: &'_ str| -> String { name.strip_prefix(SERVER).unwrap_or(name).to_owned() };
     let all = || runs.iter().flat_map(|run| run.report.counters.iter().filter(|c| *c.1 > 0));
@@ -408,7 +416,7 @@ fn counters(runs: &[NamedReport]) -> Option<Section> {
         cells
     };
     Some(Section {
-        heading: "Counters".into(),
+        heading: heading.to_owned(),
         text: vec!["Of loop, network stack and transport, warm-up included.".into()],
         table: Some(Table { head, rows: names.iter().map(row).collect() }),
         ..Section::default()
@@ -432,9 +440,11 @@ fn configuration(runs: &[NamedReport]) -> Vec<Section> {
             std::iter::once((*name).clone()).chain(all.iter().map(|of| value(of, name))).collect()
         };
         let rows = different.iter().map(row).collect();
+        let by_setting = Table { head: head.collect(), rows };
+        let is_wide = runs.len() > COLUMNS_MAX;
         sections.push(Section {
             heading: "Configuration: what differs".into(),
-            facts: Some(Table { head: head.collect(), rows }),
+            facts: Some(if is_wide { by_setting.turned() } else { by_setting }),
             ..Section::default()
         });
     }

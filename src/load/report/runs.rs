@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Report, ReportError, page, sizes_csv, windows_csv};
+use crate::report::Section;
 
 /// A report and what it is called beside others: the name of its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,14 +110,21 @@ impl Runs {
     }
 
     /// Writes the page and the tables of these reports into a folder; gives the path of the page. Without
-    /// `title` the page is called as [`Self::title`] says.
+    /// `title` the page is called as [`Self::title`] says; `first` is what it begins with.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn write(&self, folder: &Path, title: Option<&str>) -> Result<PathBuf, RunsError> {
+    pub fn write(
+        &self,
+        folder: &Path,
+        title: Option<&str>,
+        first: Option<Section>,
+    ) -> Result<PathBuf, RunsError> {
         let path = folder.join("report.html");
         let title = title.map_or_else(|| self.title(), str::to_owned);
-        write_file(&path, page(&title, &self.0).html().as_bytes())?;
+        let mut page = page(&title, &self.0);
+        page.sections.splice(..0, first);
+        write_file(&path, page.html().as_bytes())?;
         write_file(&folder.join("by_size.csv"), sizes_csv(&self.0).as_bytes())?;
         write_file(&folder.join("windows.csv"), windows_csv(&self.0).as_bytes())?;
         Ok(path)
@@ -150,7 +158,7 @@ pub fn write_folder(folder: &Path, name: &str, report: &Report) -> Result<PathBu
         .to_json()
         .map_err(|error| RunsError::Report(path.clone(), ReportError::Json(error)))?;
     write_file(&path, json.as_bytes())?;
-    Runs::read(folder)?.write(folder, None)
+    Runs::read(folder)?.write(folder, None, None)
 }
 
 /// Whether a report may be called so.

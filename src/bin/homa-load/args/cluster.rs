@@ -9,7 +9,7 @@ use homa::load::response::ServiceTime;
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
-use super::{LoadArgs, NodeArgs, duration, port};
+use super::{ConnectionArgs, KernelArgs, LoadArgs, NodeArgs, duration, port};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AgentArgs {
@@ -33,6 +33,10 @@ pub(crate) struct AgentArgs {
     /// Homa port of echoes; short responses are on the next one
     #[arg(long, value_name = "PORT", default_value = "4000", value_parser = port)]
     pub(crate) port: HomaPort,
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
+    #[command(flatten)]
+    pub(crate) connections: ConnectionArgs,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }

@@ -140,6 +140,11 @@ pub(crate) struct CompareTransportsArgs {
     /// Silence after which an RPC of Homa or UDP is given up
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) timeout: Nanos,
+    /// Bytes of an IP packet of Homa, of a datagram over UDP, and on the cable of --wire veth; loopback
+    /// keeps its own
+    #[arg(long, value_name = "BYTES", default_value_t = 1500,
+          value_parser = clap::value_parser!(u16).range(576..=9600))]
+    pub(crate) mtu: u16,
     /// Do without hugepages
     #[arg(long)]
     pub(crate) no_huge: bool,

@@ -31,7 +31,7 @@ impl Group<'_> {
         sections
     }
 
-    fn heading(&self, what: &str) -> String {
+    pub(super) fn heading(&self, what: &str) -> String {
         format!("{}: {what}", super::short_workload(&self.runs[0].report))
     }
 
