@@ -170,3 +170,19 @@ fn wrong_arguments_are_told_in_one_line() {
         assert!(line.contains(told), "{options}: {line}");
     }
 }
+
+/// A reader that has gone ends the program quietly, as others that write to a pipe.
+#[test]
+fn nobody_who_reads_is_no_panic() {
+    let command = homa_load(["local --dry-run --workload w3 --gbps 1"]);
+    let mut process = std::process::Command::new(&command[0])
+        .args(&command[1..])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("homa-load starts");
+    drop(process.stdout.take());
+    let ended = process.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(141));
+    assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+}

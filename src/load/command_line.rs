@@ -44,6 +44,21 @@ fn json_line(time: &str, level: &str, target: &str, message: &str) -> String {
         .to_string()
 }
 
+/// What a shell says of a program that a closed pipe has ended: 128 and the number of SIGPIPE.
+const NOBODY_READS: i32 = 141;
+
+/// Has the program end quietly when nobody reads its standard output any more, as in `... | head`.
+pub fn end_when_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            std::process::exit(NOBODY_READS);
+        }
+        usual(panic);
+    }));
+}
+
 /// An error that ends the program, on standard error: `error: ` and the text, or as an object of JSON if
 /// the log is.
 pub fn show_error(program: &str, error: &str) {

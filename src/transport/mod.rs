@@ -7,7 +7,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `receive` | what every packet does in every state |
+//! | `receive`, `control` | what every packet does in every state: DATA, and the others |
 //! | `calls` | the application's verbs: call, reply, abort, ports |
 //! | `timers`, `stalls` | silence, RESEND, NEED_ACK, giving up |
 //! | `grants` | who may send how much to us |
@@ -22,6 +22,7 @@
 mod buffers;
 mod calls;
 mod config;
+mod control;
 mod cutoffs;
 mod event;
 mod grants;

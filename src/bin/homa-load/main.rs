@@ -26,7 +26,9 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use homa::dpdk::Hugepages;
-use homa::load::command_line::{show_error, start_log, write_completions, write_manual};
+use homa::load::command_line::{
+    end_when_nobody_reads, show_error, start_log, write_completions, write_manual,
+};
 use homa::load::table::Style;
 use homa::node::{HandOff, NodeConfig, NodeError, TraceConfig};
 use homa::time::Nanos;
@@ -38,6 +40,7 @@ use args::{BaselineArgs, BaselineOver, Cli, Command, MachineArgs, NodeArgs};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    end_when_nobody_reads();
     let words = match agent::with_inventory(std::env::args_os().collect()) {
         Ok(words) => words,
         Err(error) => {

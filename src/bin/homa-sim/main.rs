@@ -15,11 +15,14 @@ use std::io::{self, stdout};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use homa::load::command_line::{show_error, start_log, write_completions, write_manual};
+use homa::load::command_line::{
+    end_when_nobody_reads, show_error, start_log, write_completions, write_manual,
+};
 
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
+    end_when_nobody_reads();
     let cli = Cli::parse();
     start_log(cli.log_format);
     let result = match cli.command {
