@@ -133,9 +133,11 @@ fn a_router_takes_packets_to_other_networks() {
     client(&a, "eth", &scratch, &format!("{near} --gateway 10.72.0.254 {load}")).expect_code(0);
     expect_clean(&client_report(&scratch), 1_000);
 
-    // Without the router there is no way.
+    // Without the router there is no way, which is said before anything starts.
     let ended = client(&a, "eth", &scratch, &format!("{near} {load}"));
-    ended.expect_code(1);
+    ended.expect_code(2);
+    let line = ended.one_line_of_stderr();
+    assert!(line.contains("10.73.0.2") && line.contains("give the node a gateway"), "{line}");
     stop(serving, &scratch);
 }
 

@@ -456,7 +456,9 @@ fn sleeps() {
     let report = node.run_shards(|_| Sleeper { told: false }).expect("it ends well");
     let slowest = report.shards[1].slowest.expect("a slow callback");
     assert_eq!(slowest.callback, Callback::OnMessage);
-    assert!(u128::from(slowest.took_ns) >= Sleeper::TIME.as_nanos(), "{slowest:?}");
+    // The clock of the loop and that of the kernel go at rates that differ a little.
+    let least = Sleeper::TIME * 9 / 10;
+    assert!(u128::from(slowest.took_ns) >= least.as_nanos(), "{slowest:?}");
     assert!(report.shards[1].stats.slow_callbacks >= 1);
     assert_eq!(report.merged().slowest, Some(slowest));
     node.close().expect("every packet buffer is back");
