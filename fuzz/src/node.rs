@@ -187,8 +187,14 @@ impl Host {
             8 => self.pass_time(input.duration()),
             9 => self.forget(input.byte()),
             10 => self.held.truncate(usize::from(input.byte()) / 8),
-            _ => self.transport.excuse(self.now, input.duration().0),
+            _ => self.stall(input.duration()),
         }
+    }
+
+    /// The loop did not come round for a while. That is over, so the time has passed.
+    fn stall(&mut self, time: Nanos) {
+        self.now = self.now + time;
+        self.transport.excuse(self.now, time.0);
     }
 
     /// A Homa packet that is likely to concern an RPC: ports and id fit, the rest is as it comes.

@@ -56,6 +56,7 @@ struct Due {
 impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Says that this shard did not run for `stall_ns` until `now`: its peers were not silent, it was
     /// deaf. Timeouts are pushed back by as much, and the memory of ended RPCs lasts as much longer.
+    /// Of any time there is no more to excuse than has passed.
     pub fn excuse(&mut self, now: Nanos, stall_ns: u64) {
         self.stalled_ns += stall_ns;
         self.stalls.note(self.timer_time(now), stall_ns);
