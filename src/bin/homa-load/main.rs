@@ -36,6 +36,13 @@ use homa::transport;
 
 use args::{BaselineArgs, BaselineOver, Cli, Command, MachineArgs, NodeArgs};
 
+/// RPCs that a shard ends in a microsecond, at most.
+const ENDED_PER_US_MAX: u64 = 4;
+/// Ids that one entry remembers.
+const IDS_PER_TOMBSTONE: u64 = 32;
+/// 64 MB of them.
+const TOMBSTONES_MAX: usize = 1 << 22;
+
 /// Exit code for wrong arguments.
 const USAGE: u8 = 2;
 
@@ -201,6 +208,12 @@ fn set_timeout(config: &mut transport::Config, timeout: Nanos) {
     let keep_ns = timeout.0.saturating_mul(2);
     config.response_keep_ns = config.response_keep_ns.max(keep_ns);
     config.tombstone_keep_ns = config.tombstone_keep_ns.max(keep_ns);
+    // Room for what a shard can end in that time, or a fast one would refuse requests. Memory that is not
+    // needed is never touched.
+    let kept_us = config.tombstone_keep_ns / 1_000 * 3 / 2;
+    let runs = kept_us.saturating_mul(ENDED_PER_US_MAX) / IDS_PER_TOMBSTONE;
+    let runs = usize::try_from(runs).unwrap_or(usize::MAX).min(TOMBSTONES_MAX);
+    config.tombstones_max = config.tombstones_max.max(runs);
 }
 
 /// Sees to it that a report can be written to `file`, before the run that it is about.
