@@ -11,6 +11,7 @@
 //! This module must not know benchmarks or command lines.
 
 mod app;
+mod complaints;
 mod config;
 mod crossing;
 mod cx;

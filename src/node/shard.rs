@@ -18,6 +18,7 @@ use crate::wire::{DATA_HEADER_LEN, HomaPort, Packet, RpcId};
 use super::app::{
     Abandoned, App, CallFailed, Request, RequestHead, Responder, Response, Transport, Verdict,
 };
+use super::complaints::{About, Complaints};
 use super::crossing::{Crossing, Outlet, Way};
 use super::cx::{AppState, Cx};
 use super::egress::{Egress, Sink};
@@ -96,6 +97,7 @@ pub(super) struct Shard<'a, A> {
     drain: Nanos,
     linger: Nanos,
     loss: Loss,
+    complaints: Complaints,
     trace: Option<Tracer>,
     /// Packets waiting in the transmit burst that are in the trace already.
     traced: usize,
@@ -167,6 +169,7 @@ impl<'a, A: App> Shard<'a, A> {
             drain: Nanos(config.drain_ns),
             linger: Nanos(config.transport.ack_delay_ns).min(LINGER_MAX) + TURN,
             loss: Loss::new(config.drop_fraction),
+            complaints: Complaints::default(),
             trace: parts.trace,
             traced: 0,
             published: parts.published,
@@ -531,7 +534,11 @@ impl<'a, A: App> Shard<'a, A> {
             NetEvent::ResolutionFailed(hop) => {
                 self.egress.send_resolved(now, &mut self.stack);
                 let question = if hop.is_ipv4() { "ARP" } else { "Neighbour Solicitations" };
-                log::warn!("{hop} does not answer {question}: is it up, and on this network?");
+                if let Some(times) = self.complaints.count(About::NoAnswer, hop) {
+                    log::warn!(
+                        "{hop} does not answer {question}: is it up, and on this network?{times}"
+                    );
+                }
                 self.transport.on_unreachable(now, hop.into(), Unreachable::Host);
             }
             NetEvent::PeerUnreachable { cause, quoted, .. } => {
@@ -566,7 +573,11 @@ impl<'a, A: App> Shard<'a, A> {
             },
             UnreachableCause::Protocol => {
                 let peer = quoted.dst;
-                log::warn!("{peer} does not speak Homa: its host says \"protocol unreachable\"");
+                if let Some(times) = self.complaints.count(About::NotHoma, peer) {
+                    log::warn!(
+                        "{peer} does not speak Homa: its host says \"protocol unreachable\"{times}"
+                    );
+                }
                 Unreachable::Protocol
             }
             UnreachableCause::Network | UnreachableCause::Host | UnreachableCause::Prohibited => {
