@@ -40,7 +40,9 @@ pub use compare::{CompareOptions, Comparison, Difference, Verdict};
 pub use csv::{sizes_csv, windows_csv};
 pub use distribution::Distribution;
 pub use page::page;
-pub use runs::{NamedReport, Runs, RunsError, check_folder, check_name, write_folder};
+pub use runs::{
+    NamedReport, Runs, RunsError, check_folder, check_name, rewrite_folder, write_folder,
+};
 pub use side::{CoreReport, SideReport};
 
 /// Name and version of the JSON schema.

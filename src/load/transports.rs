@@ -8,7 +8,10 @@
 use super::quantity::{show_count, show_digits, show_ns, show_scaled};
 use super::report::{Distribution, Report};
 use super::table::{Align, Style, Table};
-use crate::report::{Axis, Chart, Section, Series};
+
+mod rounds;
+
+pub use rounds::Rounds;
 
 /// One load over one transport.
 #[derive(Clone, Debug)]
@@ -48,7 +51,11 @@ impl RoundRatio {
     /// Of what `of` says of the runs of two contenders, round by round; `None` if no round has both.
     pub fn new(one: &Contender, other: &Contender, of: impl Fn(&Report) -> f64) -> Option<Self> {
         let rounds = one.rounds.iter().zip(&other.rounds);
-        let both = rounds.filter_map(|(one, other)| Some((of(one.as_ref()?), of(other.as_ref()?))));
+        Self::of(rounds.filter_map(|(one, other)| Some((of(one.as_ref()?), of(other.as_ref()?)))))
+    }
+
+    /// Of pairs of figures, one for each round; `None` without any above zero.
+    fn of(both: impl Iterator<Item = (f64, f64)>) -> Option<Self> {
         let mut ratios: Vec<f64> =
             both.filter(|pair| pair.0 > 0.0 && pair.1 > 0.0).map(|pair| pair.0 / pair.1).collect();
         ratios.sort_by(f64::total_cmp);
@@ -170,95 +177,6 @@ pub fn render(cases: &[Case], style: Style) -> String {
     text + &style.faint(NOTE)
 }
 
-/// What there is a ratio of: its name, and how to take it from a report.
-type Figure = (&'static str, fn(&Report) -> f64);
-const RATIOS: [Figure; 2] = [
-    ("median RPC time", |report| report.latency.p50_ns as f64),
-    ("rate", |report| report.rates.rps),
-];
-
-/// The part of a page that answers who is ahead: ratios to [`REFERENCE`], by load. `None` if that did not run,
-/// or nothing beside it.
-pub fn section(cases: &[Case]) -> Option<Section> {
-    let mut others: Vec<&str> = Vec::new();
-    for contender in cases.iter().flat_map(|case| &case.contenders) {
-        let name = contender.transport.as_str();
-        if name != REFERENCE && !others.contains(&name) {
-            others.push(name);
-        }
-    }
-    let reference =
-        |case: &'_ Case| case.contenders.iter().position(|one| one.transport == REFERENCE);
-    let ratio = |case: &Case, name: &str, figure: Figure| {
-        let contender = case.contenders.iter().find(|one| one.transport == name)?;
-        RoundRatio::new(contender, &case.contenders[reference(case)?], figure.1)
-    };
-    let compared: Vec<&Case> = cases
-        .iter()
-        .filter(|case| others.iter().any(|name| ratio(case, name, RATIOS[0]).is_some()))
-        .collect();
-    if compared.is_empty() {
-        return None;
-    }
-    let chart = |figure: Figure| {
-        let series = others.iter().enumerate().map(|(at, name)| {
-            let points = compared.iter().enumerate().map(|(load, case)| {
-                let median = ratio(case, name, figure).map_or(f64::NAN, |ratio| ratio.median);
-                (load as f64 + 0.5, median)
-            });
-            // The styles of the charts below, where the one that others are compared with is second.
-            let style = if at == 0 { 0 } else { at + 1 };
-            Series { name: (*name).to_owned(), points: points.collect(), style }
-        });
-        ratio_chart(figure.0, &compared, series.collect())
-    };
-    let mut head = vec!["load".to_owned()];
-    for name in &others {
-        head.extend(RATIOS.map(|figure| format!("{} of {name}", figure.0)));
-    }
-    let row = |case: &&Case| {
-        let mut cells = vec![case.name.clone()];
-        for name in &others {
-            cells.extend(RATIOS.map(|figure| {
-                let ratio = ratio(case, name, figure);
-                ratio.map_or_else(|| "–".to_owned(), |ratio| ratio.show(Ranges::Shown))
-            }));
-        }
-        cells
-    };
-    Some(Section {
-        heading: format!("Relative to {}", REFERENCE.to_uppercase()),
-        text: vec![format!(
-            "Ratios of runs of the same round; the median of the rounds, with the least and the greatest. Below 1, \
-             time is shorter than over {0}; above 1, the rate is higher.",
-            REFERENCE.to_uppercase()
-        )],
-        charts: RATIOS.map(chart).into(),
-        table: Some(crate::report::Table { head, rows: compared.iter().map(row).collect() }),
-        ..Section::default()
-    })
-}
-
-/// A figure as a multiple of that of the reference, with a line where both are the same.
-fn ratio_chart(what: &str, cases: &[&Case], mut series: Vec<Series>) -> Chart {
-    let end = cases.len() as f64;
-    let values = || series.iter().flat_map(|line| &line.points).map(|point| point.1);
-    let finite = || values().filter(|value| value.is_finite());
-    let (low, high) = (finite().fold(0.5, f64::min), finite().fold(2.0, f64::max));
-    let reference = REFERENCE.to_uppercase();
-    series.push(Series::reference(&format!("{reference}: 1"), 1, vec![(0.0, 1.0), (end, 1.0)]));
-    let ticks = cases.iter().enumerate().map(|(at, case)| (at as f64 + 0.5, case.name.clone()));
-    let mut x = Axis::linear("load", 0.0, end).with_ticks(ticks.collect());
-    x.range = (0.0, end);
-    Chart {
-        title: format!("{}{}", what[..1].to_uppercase(), &what[1..]),
-        note: format!("as a multiple of that of {reference} in the same round"),
-        x,
-        y: Axis::log(&format!("times {reference}"), low, high),
-        series,
-    }
-}
-
 const NOTE: &str = "  Gbps of requests. Ratios: median of those of the rounds\n";
 
 /// The comparison as a table in Markdown.
@@ -289,7 +207,7 @@ mod tests {
         report
     }
 
-    fn contender(transport: &str, rounds: &[Option<(f64, u64)>]) -> Contender {
+    pub(super) fn contender(transport: &str, rounds: &[Option<(f64, u64)>]) -> Contender {
         let rounds = rounds.iter().map(|round| round.map(|(rps, p50)| report(rps, p50)));
         Contender { transport: transport.to_owned(), rounds: rounds.collect() }
     }
@@ -328,7 +246,7 @@ mod tests {
             ],
         };
         let cases = [case("w1", Some((30.0, 5))), case("w2", None)];
-        let section = section(&cases).unwrap();
+        let section = Rounds::new("", &cases).section().unwrap();
         let table = section.table.as_ref().unwrap();
         assert_eq!(table.head[1..3], ["median RPC time of homa", "rate of homa"]);
         assert_eq!(table.rows[0][1..3], ["0.500 [0.500-0.500]", "3.00 [3.00-3.00]"]);
@@ -340,7 +258,7 @@ mod tests {
         assert_eq!(rate.series.len(), 3, "and the line of TCP");
         let mut alone = cases[0].clone();
         alone.contenders.remove(1);
-        assert_eq!(super::section(&[alone]), None);
+        assert_eq!(Rounds::new("", &[alone]).section(), None);
     }
 
     #[test]

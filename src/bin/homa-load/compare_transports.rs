@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use homa::load::report::{NamedReport, Report, Runs, check_folder, check_name};
-use homa::load::transports::{Case, Contender, render, section, to_markdown};
+use homa::load::transports::{Case, Contender, Rounds, render, to_markdown};
 use homa::load::workload::Workload;
 use homa::node::stop_on_signals;
 
@@ -367,6 +367,8 @@ fn check(output: &Output) -> Result<(), Box<dyn Error>> {
 /// Writes a report for each load and transport, all rounds together, and the page; gives its path.
 fn write(folder: &Path, cases: &[Case]) -> Result<PathBuf, Box<dyn Error>> {
     std::fs::create_dir_all(folder)?;
+    let rounds = Rounds::new("Homa beside TCP and UDP of the kernel", cases);
+    rounds.write(folder)?;
     let mut runs = Runs::default();
     for case in cases {
         for contender in &case.contenders {
@@ -376,7 +378,7 @@ fn write(folder: &Path, cases: &[Case]) -> Result<PathBuf, Box<dyn Error>> {
             runs.0.push(NamedReport { name, report });
         }
     }
-    Ok(runs.write(folder, Some("Homa beside TCP and UDP of the kernel"), section(cases))?)
+    Ok(runs.write(folder, Some(&rounds.title), rounds.section())?)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use homa::load::report::{
-    CompareOptions, Comparison, NamedReport, Report, Runs, RunsError, Verdict, check_folder,
-    write_folder,
+    CompareOptions, Comparison, NamedReport, Report, RunsError, Verdict, check_folder,
+    rewrite_folder, write_folder,
 };
 
 use crate::args::{CompareArgs, OutArgs, ReportArgs};
@@ -13,8 +13,7 @@ use crate::{WrongArguments, check_writable, live, style};
 
 /// Draws what lies in a directory.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let runs = Runs::read(&args.dir).map_err(wrong)?;
-    let path = runs.write(&args.dir, args.title.as_deref(), None)?;
+    let path = rewrite_folder(&args.dir, args.title.as_deref()).map_err(wrong)?;
     println!("{}", path.display());
     Ok(ExitCode::SUCCESS)
 }

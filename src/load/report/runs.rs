@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Report, ReportError, page, sizes_csv, windows_csv};
+use crate::load::transports::Rounds;
 use crate::report::Section;
 
 /// A report and what it is called beside others: the name of its file.
@@ -139,6 +140,7 @@ impl Runs {
 pub fn check_folder(folder: &Path) -> Result<(), RunsError> {
     let io = |error| RunsError::Io(folder.to_owned(), error);
     std::fs::create_dir_all(folder).map_err(io)?;
+    Rounds::read(folder)?;
     match Runs::read(folder) {
         Ok(_) | Err(RunsError::Empty(_)) => Ok(()),
         Err(error) => Err(error),
@@ -158,7 +160,19 @@ pub fn write_folder(folder: &Path, name: &str, report: &Report) -> Result<PathBu
         .to_json()
         .map_err(|error| RunsError::Report(path.clone(), ReportError::Json(error)))?;
     write_file(&path, json.as_bytes())?;
-    Runs::read(folder)?.write(folder, None, None)
+    rewrite_folder(folder, None)
+}
+
+/// Writes the page and the tables of all reports in `folder` anew; gives the path of the page, which is
+/// called `title`, or else as the reports say. The page of a comparison begins as it did.
+///
+/// # Errors
+/// A file cannot be read or written, or none is a report.
+pub fn rewrite_folder(folder: &Path, title: Option<&str>) -> Result<PathBuf, RunsError> {
+    let runs = Runs::read(folder)?;
+    let rounds = Rounds::read(folder)?;
+    let title = title.or_else(|| rounds.as_ref().map(|rounds| rounds.title.as_str()));
+    runs.write(folder, title, rounds.as_ref().and_then(Rounds::section))
 }
 
 /// Whether a report may be called so.
