@@ -296,7 +296,7 @@ fn what_is_wrong_on_one_host_is_named_at_the_coordinator() {
 fn wrong_arguments_are_found_before_anything_starts() {
     for (options, says) in [
         ("coordinator", "--agents <N>"),
-        ("coordinator --agents 1", "1 is not in 2..=1024"),
+        ("coordinator --agents 1", "from 2 to 1024"),
         ("coordinator --agents 3 --pattern incast:3", "incast:3: 3 hosts, and the pattern needs 4"),
         ("coordinator --agents 3 --pattern star", "unknown pattern 'star'"),
         ("coordinator --agents 3 --silence 1s", "2s is the least"),

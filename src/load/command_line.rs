@@ -1,6 +1,9 @@
 //! What every program of this package can say about its own command line, and how it logs.
 
+use std::fmt::Display;
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::sync::OnceLock;
 
 use clap::Command;
@@ -42,6 +45,21 @@ pub fn start_log(format: LogFormat) {
 fn json_line(time: &str, level: &str, target: &str, message: &str) -> String {
     serde_json::json!({ "time": time, "level": level, "target": target, "message": message })
         .to_string()
+}
+
+/// Reads an option that is a whole number within `range`, and says so if it is not.
+pub fn whole<T>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            format!("a whole number from {} to {} is needed", range.start(), range.end())
+        })
+    }
 }
 
 /// What a shell says of a program that a closed pipe has ended: 128 and the number of SIGPIPE.
@@ -176,6 +194,16 @@ mod tests {
         let error = page(Some("walk")).unwrap_err().to_string();
         assert_eq!(error, "no subcommand 'walk': there are run, help");
         assert!(page(Some("x")).is_err(), "hidden");
+    }
+
+    #[test]
+    fn whole_numbers_have_bounds() {
+        let vlan = whole::<u16>(1..=4094);
+        assert_eq!((vlan("1"), vlan("4094")), (Ok(1), Ok(4094)));
+        for wrong in ["0", "4095", "70000", "-1", "x", "", "1.5", " 7"] {
+            let error = vlan(wrong).unwrap_err();
+            assert_eq!(error, "a whole number from 1 to 4094 is needed", "{wrong:?}");
+        }
     }
 
     #[test]

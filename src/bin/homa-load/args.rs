@@ -12,25 +12,28 @@ use homa::load::apps::{MessageFormat, ResponseKind, Stall};
 use homa::load::arrival::Arrival;
 use homa::load::baseline::Baseline;
 use homa::load::bench::{LARGE_FRAME_BYTES, Metric, SHORT_FRAME_BYTES};
-use homa::load::command_line::LogFormat;
+use homa::load::command_line::{LogFormat, whole};
 use homa::load::pattern::{Rank, TrafficPattern};
-use homa::load::quantity::{Rate, parse_duration, parse_size};
-use homa::load::report::check_name;
-use homa::load::response::{PORTS_PER_GROUP, ServiceTime};
+use homa::load::response::ServiceTime;
 use homa::load::workload::Workload;
-use homa::net::{InterfaceAddr, MacAddr};
+use homa::net::InterfaceAddr;
 use homa::node::{HandOffWhen, IdlePolicy};
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
 use crate::bench::SideSpec;
-use crate::{WrongArguments, wrong_arguments};
 
 mod cluster;
 mod transports;
+mod values;
 
 pub(crate) use cluster::{AgentArgs, CoordinatorArgs, HostLoadArgs, LoadFlags};
 pub(crate) use transports::{CompareTransportsArgs, ConnectionArgs, KernelArgs, Transport};
+pub(crate) use values::{Cores, Neighbor, PeerMtu, Server, port_groups};
+use values::{
+    baseline, count, duration, metrics_address, percent, ping_seconds, polling, port, positive,
+    report_name, run_seconds, share, shell, side_spec, whole_count, workload,
+};
 
 /// Exit codes, at the end of the help.
 const EXIT_CODES: &str = "Exit codes:
@@ -91,15 +94,15 @@ pub(crate) struct NodeArgs {
     /// ring  null  pcap:...
     #[arg(long, value_name = "PORT", env = "HOMA_LOAD_DEVICE")]
     pub(crate) device: Option<DeviceSpec>,
-    /// Our address and the length of the network's prefix, such as 10.0.0.1/24 or fd00::1/64;
-    /// repeatable: one of IPv4, several of IPv6
+    /// Our address and the length of the network's prefix, such as 10.0.0.1/24 or fd00::1/64, which
+    /// are also the lengths if none is given; repeatable: one of IPv4, several of IPv6
     #[arg(long = "ip", value_name = "ADDR/LEN", value_delimiter = ',', env = "HOMA_LOAD_IP")]
     pub(crate) addresses: Vec<InterfaceAddr>,
     /// Router to other networks; one for each family of addresses
     #[arg(long = "gateway", value_name = "ADDR")]
     pub(crate) gateways: Vec<IpAddr>,
-    /// 802.1Q VLAN of all frames
-    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    /// 802.1Q VLAN of all frames, 1 to 4094
+    #[arg(long, value_name = "ID", value_parser = whole::<u16>(1..=4094))]
     pub(crate) vlan: Option<u16>,
     /// Copy the priority of each packet into its VLAN tag
     #[arg(long, requires = "vlan")]
@@ -131,7 +134,7 @@ impl NodeArgs {
 pub(crate) struct MachineArgs {
     /// Bytes of an IP packet
     #[arg(long, value_name = "BYTES", default_value_t = 1500,
-          value_parser = clap::value_parser!(u16).range(576..=9600))]
+          value_parser = whole::<u16>(576..=9600))]
     pub(crate) mtu: u16,
     /// Speed of the link in Gbps, to pace by; without it hardware is asked and software ports are not
     /// paced
@@ -157,11 +160,11 @@ pub(crate) struct MachineArgs {
     #[arg(long)]
     pub(crate) no_huge: bool,
     /// Memory for packet buffers in MB; 256 by default, more with a large MTU
-    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    #[arg(long, value_name = "MB", value_parser = whole::<u32>(64..=1_048_576))]
     pub(crate) memory_mb: Option<u32>,
     /// Packets that wait at most until the addresses of their destinations are known
     #[arg(long, value_name = "N", default_value_t = 4_096,
-          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+          value_parser = whole::<u32>(1..=65_536))]
     pub(crate) unresolved_packets: u32,
     /// Silence after which an RPC is given up; the other side must run within this time
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration,
@@ -174,7 +177,8 @@ pub(crate) struct MachineArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
     /// Bytes of each frame that are recorded; 138 hold the headers of all, 0 records all
-    #[arg(long, value_name = "BYTES", default_value_t = 0, requires = "trace")]
+    #[arg(long, value_name = "BYTES", default_value_t = 0, requires = "trace",
+          value_parser = whole::<u16>(0..=u16::MAX))]
     pub(crate) trace_bytes: u16,
     /// Give counters to Prometheus at http://ADDR:PORT/metrics
     #[arg(long, value_name = "ADDR:PORT", value_parser = metrics_address)]
@@ -194,7 +198,7 @@ pub(crate) struct ServerArgs {
     #[command(flatten)]
     pub(crate) kernel: KernelArgs,
     /// Answer on this many groups of three such ports, one after the other
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u16>(1..=1_000))]
     pub(crate) ports: u16,
     /// Sizes of responses for clients with the same --response: what --workload takes
     #[arg(long, value_name = "SIZES")]
@@ -235,7 +239,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "SIZES", default_value = "w4", value_parser = workload)]
     pub(crate) workload: Workload,
     /// Closed loop: this many RPCs outstanding at all times (the default, with 8)
-    #[arg(long, value_name = "N", group = "rate", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    #[arg(long, value_name = "N", group = "rate", value_parser = whole::<u32>(1..=60_000))]
     pub(crate) outstanding: Option<u32>,
     /// Open loop: requests arrive whether others were answered or not, with this much payload per second
     /// in Gbps
@@ -252,7 +256,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "HOW", default_value = "poisson")]
     pub(crate) arrival: Arrival,
     /// Open loop: RPCs outstanding at most; what is due beyond that waits, and its clock runs
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = whole::<u32>(1..=60_000))]
     pub(crate) outstanding_max: u32,
     /// echo: the response is as long as the request; short: 100 bytes; else sizes as for --workload,
     /// which the server must be given too
@@ -291,7 +295,7 @@ pub(crate) struct LoadArgs {
     #[arg(long)]
     pub(crate) no_verify: bool,
     /// Seed of sizes and arrival times
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>(0..=u64::MAX))]
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) out: OutArgs,
@@ -375,7 +379,7 @@ pub(crate) struct ClientArgs {
     #[command(flatten)]
     pub(crate) connections: ConnectionArgs,
     /// Spread the load over this many groups of ports at each server
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u16>(1..=1_000))]
     pub(crate) ports: u16,
     /// Who sends to whom among the hosts of all --server: all-to-all, incast:N, outcast:N,
     /// permutation:SEED
@@ -405,14 +409,14 @@ pub(crate) struct PingArgs {
     #[arg(value_name = "HOST")]
     pub(crate) server: Server,
     /// Stop after this many RPCs
-    #[arg(short, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short, value_name = "COUNT", value_parser = whole::<u64>(1..=u64::MAX))]
     pub(crate) count: Option<u64>,
     /// Seconds between RPCs
     #[arg(short, value_name = "SECONDS", default_value_t = 1.0, value_parser = ping_seconds)]
     pub(crate) interval: f64,
     /// Bytes of a request
     #[arg(short, value_name = "BYTES", default_value_t = 100,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+          value_parser = whole::<u32>(1..=1_000_000))]
     pub(crate) size: u32,
     /// Seconds to wait for an answer; takes the place of --timeout
     #[arg(short = 'W', value_name = "SECONDS", default_value_t = 1.0, value_parser = ping_seconds)]
@@ -428,7 +432,7 @@ pub(crate) struct BaselineArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     /// RPCs of each size
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = whole::<u64>(1..=1_000_000))]
     pub(crate) samples: u64,
     #[command(subcommand)]
     pub(crate) over: BaselineOver,
@@ -534,7 +538,7 @@ pub(crate) struct LocalArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
     /// Rounds; in each, every figure is measured once, raw and Homa in turn
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<u32>(1..=10_000))]
     pub(crate) rounds: u32,
     /// Seconds that each run measures, after 0.1 s of warm-up
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = run_seconds)]
@@ -544,11 +548,11 @@ pub(crate) struct BenchArgs {
     pub(crate) only: Vec<Metric>,
     /// Bytes of the raw frames that are echoed; by default those of the frame of a 100-byte message
     #[arg(long, value_name = "BYTES", default_value_t = SHORT_FRAME_BYTES,
-          value_parser = clap::value_parser!(u16).range(60..=1514))]
+          value_parser = whole::<u16>(60..=1514))]
     pub(crate) raw_frame: u16,
     /// Bytes of the raw frames that are sent one way
     #[arg(long, value_name = "BYTES", default_value_t = LARGE_FRAME_BYTES,
-          value_parser = clap::value_parser!(u16).range(60..=1514))]
+          value_parser = whole::<u16>(60..=1514))]
     pub(crate) raw_large_frame: u16,
     /// Where the bytes of large requests come from
     #[arg(long, value_enum, default_value_t = LargeSource::Attach)]
@@ -567,7 +571,7 @@ pub(crate) struct BenchArgs {
     pub(crate) no_huge: bool,
     /// Memory for packet buffers in MB, of each process
     #[arg(long, value_name = "MB", default_value_t = 256,
-          value_parser = clap::value_parser!(u32).range(192..=1_048_576))]
+          value_parser = whole::<u32>(192..=1_048_576))]
     pub(crate) memory_mb: u32,
     /// Write the report and all windows to FILE as JSON
     #[arg(long, value_name = "FILE")]
@@ -600,201 +604,4 @@ pub(crate) enum Wire {
     Memif,
     /// A virtual cable between two network namespaces that are made for it, as root
     Veth,
-}
-
-/// CPUs, in the order of the shards that run on them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Cores(pub(crate) Vec<usize>);
-
-impl FromStr for Cores {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is not a list of CPUs such as 2 or 1-4,6");
-        let mut cpus = Vec::new();
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let number = |text: &str| text.parse::<u16>().map_err(|_| wrong());
-            let (first, last) = (number(first)?, number(last)?);
-            if first > last {
-                return Err(wrong());
-            }
-            cpus.extend((first..=last).map(usize::from));
-        }
-        Ok(Self(cpus))
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Neighbor(pub(crate) IpAddr, pub(crate) MacAddr);
-
-impl FromStr for Neighbor {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (addr, mac) = text
-            .split_once('=')
-            .ok_or("write it as ADDR=MAC, such as 10.0.0.2=02:00:00:00:00:02")?;
-        let addr = addr.parse().map_err(|_| format!("'{addr}' is not an IP address"))?;
-        let mac = mac.parse().map_err(|error| format!("'{mac}': {error}"))?;
-        Ok(Self(addr, mac))
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PeerMtu(pub(crate) IpAddr, pub(crate) u16);
-
-impl FromStr for PeerMtu {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (addr, bytes) =
-            text.split_once('=').ok_or("write it as ADDR=BYTES, such as 10.0.0.2=1500")?;
-        let addr = addr.parse().map_err(|_| format!("'{addr}' is not an IP address"))?;
-        let bytes = bytes.parse().map_err(|_| format!("'{bytes}' is not a number of bytes"))?;
-        Ok(Self(addr, bytes))
-    }
-}
-
-/// The last server port is 32767, and those after the first of a group are used too.
-const PORT_MAX: u16 = 32_767 - (PORTS_PER_GROUP - 1);
-
-/// The base ports of `groups` groups from `base` on, if there are so many.
-pub(crate) fn port_groups(base: HomaPort, groups: u16) -> Result<Vec<HomaPort>, String> {
-    let last = u32::from(base.0) + u32::from(groups - 1) * u32::from(PORTS_PER_GROUP);
-    if last > PORT_MAX.into() {
-        return Err(format!(
-            "{groups} groups of {PORTS_PER_GROUP} ports do not fit between {base} and 32767: lower \
-             --ports or the port"
-        ));
-    }
-    Ok((0..groups).map(|group| HomaPort(base.0 + group * PORTS_PER_GROUP)).collect())
-}
-
-/// Homa port of servers, unless given.
-const DEFAULT_PORT: HomaPort = HomaPort(4000);
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Server(pub(crate) IpAddr, pub(crate) HomaPort);
-
-impl Server {
-    /// A server of Homa, whose ports go up to 32766.
-    pub(crate) fn of_homa(self) -> Result<Self, WrongArguments> {
-        port(&self.1.to_string()).map_err(wrong_arguments)?;
-        Ok(self)
-    }
-}
-
-impl FromStr for Server {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // An IPv6 address has colons of its own; with a port it stands in brackets.
-        if let Ok(addr) = text.parse() {
-            return Ok(Self(addr, DEFAULT_PORT));
-        }
-        if let Ok(both) = text.parse::<SocketAddr>() {
-            return match both.port() {
-                0 => Err("a server port is a number above 0".to_owned()),
-                port => Ok(Self(both.ip(), HomaPort(port))),
-            };
-        }
-        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-        let addr = bare.and_then(|addr| addr.parse().ok());
-        addr.map(|addr| Self(addr, DEFAULT_PORT)).ok_or_else(|| {
-            format!(
-                "'{text}' is not an address with or without a port: write 10.0.0.2, 10.0.0.2:4000, \
-                 fd00::2 or [fd00::2]:4000"
-            )
-        })
-    }
-}
-
-fn port(text: &str) -> Result<HomaPort, String> {
-    let number = text.parse().ok().filter(|port| (1..=PORT_MAX).contains(port));
-    number.map(HomaPort).ok_or_else(|| format!("a server port is a number from 1 to {PORT_MAX}"))
-}
-
-fn workload(text: &str) -> Result<Workload, String> {
-    let workload: Workload = text.parse().map_err(|error| format!("{error}"))?;
-    let max = homa::load::workload::MESSAGE_BYTES_MAX;
-    workload.cut_at(max).map_err(|error| error.to_string())
-}
-
-fn baseline(file: &str) -> Result<BaselineFile, String> {
-    let json = std::fs::read_to_string(file).map_err(|error| {
-        format!("{file}: {error}: write one with homa-load baseline --out {file} local")
-    })?;
-    Baseline::from_json(&json).map(BaselineFile).map_err(|error| format!("{file}: {error}"))
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|share| (0.001..=1.0).contains(share));
-    value.ok_or_else(|| "a share from 0.001 to 1 is needed".to_owned())
-}
-
-fn run_seconds(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|seconds| (0.05..=600.0).contains(seconds));
-    value.ok_or_else(|| "a run takes 0.05 to 600 seconds".to_owned())
-}
-
-fn ping_seconds(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|seconds| (0.001..=3_600.0).contains(seconds));
-    value.ok_or_else(|| "0.001 to 3600 seconds are possible".to_owned())
-}
-
-fn polling(text: &str) -> Result<IdlePolicy, String> {
-    match text.parse()? {
-        policy @ (IdlePolicy::Spin | IdlePolicy::Pause | IdlePolicy::Yield) => Ok(policy),
-        _ => Err(format!("'{text}' is not a way to poll: use spin, pause or yield")),
-    }
-}
-
-fn side_spec(text: &str) -> Result<SideSpec, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a description of a side: {error}"))
-}
-
-fn duration(text: &str) -> Result<Nanos, String> {
-    parse_duration(text).map_err(|error| error.to_string())
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
-    value.ok_or_else(|| "a number above 0 is needed".to_owned())
-}
-
-fn metrics_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!("'{text}' is not an address with a port: write 127.0.0.1:9464 or [::]:9464")
-    })
-}
-
-fn shell(text: &str) -> Result<Shell, String> {
-    match text.parse() {
-        Ok(shell @ (Shell::Bash | Shell::Zsh | Shell::Fish)) => Ok(shell),
-        _ => Err(format!("'{text}' is not one of bash, zsh and fish")),
-    }
-}
-
-fn report_name(text: &str) -> Result<String, String> {
-    check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
-}
-
-fn percent(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|value| (0.0..=90.0).contains(value));
-    value.ok_or_else(|| "a percentage from 0 to 90 is needed".to_owned())
-}
-
-fn whole_count(text: &str) -> Result<u64, String> {
-    parse_size(text).map_err(|error| error.to_string()).and_then(|count| match count {
-        0 => Err("at least 1 is needed".to_owned()),
-        count => Ok(count),
-    })
-}
-
-fn count(text: &str) -> Result<f64, String> {
-    match text.parse::<Rate>() {
-        Ok(Rate::Rps(rps)) => Ok(rps),
-        _ => positive(text),
-    }
 }

@@ -22,7 +22,7 @@ use crate::live::{self, Watched};
 use crate::observe::Observers;
 use crate::server::counters;
 use crate::task::{
-    Done, Task, best_cases, client_config, dry_run, finish_baseline, finish_find_max, run_config,
+    Done, Task, check_load, client_config, dry_run, finish_baseline, finish_find_max, run_config,
 };
 use crate::{
     WrongArguments, check_writable, complain, kernel, node_config, report, style, wrong_arguments,
@@ -88,7 +88,7 @@ fn on_node(args: &ClientArgs, target: &Target, task: Task) -> Result<Done, Box<d
 
 fn target(args: &ClientArgs) -> Result<Target, WrongArguments> {
     kernel::refuse_socket_options(&args.kernel, Some(&args.connections))?;
-    best_cases(&args.load, args.node.machine.link_gbps).map_err(wrong_arguments)?;
+    check_load(&args.load, args.node.machine.link_gbps).map_err(wrong_arguments)?;
     let servers = servers(args)?;
     let mut parameters = BTreeMap::new();
     if let Some(pattern) = args.pattern {

@@ -20,7 +20,7 @@ use homa::node::stop_on_signals;
 use homa::time::Nanos;
 
 use crate::args::{Cli, CoordinatorArgs, HostLoadArgs, LiveArg};
-use crate::task::best_cases;
+use crate::task::check_load;
 use crate::{complain, report, style, wrong_arguments};
 
 /// Options of the load that say what the coordinator itself does with the result.
@@ -71,7 +71,7 @@ fn cluster_config(args: &CoordinatorArgs) -> Result<ClusterConfig, Box<dyn Error
         let text = "--find-max and --dry-run are for homa-load client";
         return Err(wrong_arguments(text.to_owned()).into());
     }
-    best_cases(load, None).map_err(wrong_arguments)?;
+    check_load(load, None).map_err(wrong_arguments)?;
     let words: Vec<OsString> = std::env::args_os().collect();
     let matches = Cli::command().try_get_matches_from(words)?;
     let matches = matches.subcommand().ok_or("no subcommand")?.1;

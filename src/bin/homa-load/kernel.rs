@@ -28,7 +28,7 @@ use crate::live::Show;
 use crate::local::{Directory, Server, meet, service_time_arg, two_cpus};
 use crate::server::{self, ServerReport, stop_at_end_of_input};
 use crate::task::{
-    Done, Next, Runner, Task, best_cases, client_config, dry_run, find_max, finish_baseline,
+    Done, Next, Runner, Task, check_load, client_config, dry_run, find_max, finish_baseline,
     finish_find_max, measure_baseline, run_config,
 };
 use crate::{WrongArguments, check_writable, live, report, style, veth, wrong_arguments};
@@ -208,7 +208,7 @@ fn client_run(
     let servers: Vec<_> =
         chosen(args)?.iter().map(|server| SocketAddr::new(server.0, server.1.0)).collect();
     let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
-    best_cases(&args.load, None).map_err(wrong_arguments)?;
+    check_load(&args.load, None).map_err(wrong_arguments)?;
     Ok(KernelRun {
         load: &args.load,
         socket: socket_config(transport, &args.kernel, &args.node.machine),
@@ -514,7 +514,7 @@ fn refuse_local_options(args: &LocalArgs) -> Result<(), WrongArguments> {
     refuse_machine_options(&args.machine)?;
     refuse_load_options(&args.load)?;
     refuse(&[("--stall", args.stall.is_some())], "is for Homa")?;
-    best_cases(&args.load, None).map_err(wrong_arguments)?;
+    check_load(&args.load, None).map_err(wrong_arguments)?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::args::{LocalArgs, MachineArgs, Transport, Wire};
 use crate::client::{Dialect, Target, finish};
 use crate::observe::Observers;
 use crate::server::ServerReport;
-use crate::task::{Done, Task, best_cases, dry_run, finish_baseline, finish_find_max};
+use crate::task::{Done, Task, check_load, dry_run, finish_baseline, finish_find_max};
 use crate::{WrongArguments, apply_machine, check_writable, kernel, report, veth, wrong_arguments};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<ExitCode, Box<dyn Error>> {
     if let Transport::Kernel(transport) = args.kernel.transport {
         return kernel::local(args, transport, Task::of(&args.load));
     }
-    best_cases(&args.load, args.machine.link_gbps).map_err(wrong_arguments)?;
+    check_load(&args.load, args.machine.link_gbps).map_err(wrong_arguments)?;
     if args.load.dry_run {
         let port = format!("{}, MTU {}", wire_name(args.wire), args.machine.mtu);
         return dry_run(&args.load, &target(args, port), args.service_time);

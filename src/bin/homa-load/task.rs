@@ -151,7 +151,7 @@ fn rate(args: &LoadArgs, workload: &Workload, cost: WireCost) -> Option<Rate> {
 }
 
 /// What slowdown is relative to: the definition to show first, then the others that are known.
-pub(crate) fn best_cases(args: &LoadArgs, link_gbps: Option<f64>) -> Result<Vec<BestCase>, String> {
+fn best_cases(args: &LoadArgs, link_gbps: Option<f64>) -> Result<Vec<BestCase>, String> {
     let mut known = Vec::new();
     if let Some(baseline) = &args.baseline {
         known.extend(baseline.0.best_cases().map_err(|error| error.to_string())?);
@@ -174,6 +174,25 @@ pub(crate) fn best_cases(args: &LoadArgs, link_gbps: Option<f64>) -> Result<Vec<
     let shown = known.remove(shown);
     known.insert(0, shown);
     Ok(known)
+}
+
+/// Requests per second that an open loop can plan: more than any machine answers, few enough that those
+/// which are never sent can be counted at the end.
+const PLANNED_RPS_MAX: f64 = 1e8;
+
+/// Sees to it that a load can be run, before anything is started.
+pub(crate) fn check_load(args: &LoadArgs, link_gbps: Option<f64>) -> Result<(), String> {
+    best_cases(args, link_gbps)?;
+    let rps_of = |gbps: f64| gbps * 1e9 / 8.0 / args.workload.mean_bytes();
+    let rps = args.rps.or_else(|| args.gbps.or(args.wire_gbps).map(rps_of));
+    match rps {
+        Some(rps) if rps > PLANNED_RPS_MAX => Err(format!(
+            "an open loop of {} is beyond what can be planned: ask for at most {}",
+            Rate::Rps(rps),
+            Rate::Rps(PLANNED_RPS_MAX)
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The load as the library wants it, all times counted from the start of the run.

@@ -9,7 +9,7 @@ use homa::load::response::ServiceTime;
 use homa::time::Nanos;
 use homa::wire::HomaPort;
 
-use super::{ConnectionArgs, KernelArgs, LoadArgs, NodeArgs, duration, port};
+use super::{ConnectionArgs, KernelArgs, LoadArgs, NodeArgs, duration, port, whole};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AgentArgs {
@@ -52,7 +52,7 @@ pub(crate) struct CoordinatorArgs {
     )]
     pub(crate) listen: SocketAddr,
     /// How many hosts there are
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1024),
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(2..=1024),
           required_unless_present = "inventory", env = "HOMA_LOAD_AGENTS")]
     pub(crate) agents: Option<u32>,
     /// The hosts, by rank
@@ -85,7 +85,7 @@ pub(crate) struct HostLoadArgs {
     pub(crate) service_time: ServiceTime,
     /// Spread the load over this many groups of ports at each server
     #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..=1_000))]
+          value_parser = whole::<u16>(1..=1_000))]
     pub(crate) ports: u16,
 }
 

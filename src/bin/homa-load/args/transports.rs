@@ -7,7 +7,7 @@ use clap::Args;
 use homa::load::kernel::{KernelTransport, Poll};
 use homa::time::Nanos;
 
-use super::{Wire, duration, positive, run_seconds};
+use super::{Wire, duration, positive, run_seconds, whole};
 
 /// The kernel's transports in place of Homa.
 #[derive(Args, Clone, Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct KernelArgs {
 pub(crate) struct ConnectionArgs {
     /// tcp, udp: connections or sockets of each client thread to each server; 4 and 1 by default. The
     /// one with the least under way takes the next RPC
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=1024))]
     pub(crate) connections: Option<u16>,
 }
 
@@ -102,7 +102,7 @@ impl Shares {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CompareTransportsArgs {
     /// Rounds; in each, every load runs once over every transport, in changing order
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = whole::<u32>(1..=10_000))]
     pub(crate) rounds: u32,
     /// Seconds that each run measures, after 0.2 s of warm-up
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = run_seconds)]
@@ -116,7 +116,7 @@ pub(crate) struct CompareTransportsArgs {
     )]
     pub(crate) only: Vec<String>,
     /// Closed loop: RPCs outstanding of all loads but echo
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = whole::<u32>(1..=60_000))]
     pub(crate) outstanding: u32,
     /// Run all loads but echo as an open loop as well, with this much payload per second in Gbps
     #[arg(long, value_name = "GBPS", value_parser = positive)]
@@ -143,7 +143,7 @@ pub(crate) struct CompareTransportsArgs {
     /// Bytes of an IP packet of Homa, of a datagram over UDP, and on the cable of --wire veth; loopback
     /// keeps its own
     #[arg(long, value_name = "BYTES", default_value_t = 1500,
-          value_parser = clap::value_parser!(u16).range(576..=9600))]
+          value_parser = whole::<u16>(576..=9600))]
     pub(crate) mtu: u16,
     /// Do without hugepages
     #[arg(long)]
