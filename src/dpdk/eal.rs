@@ -93,7 +93,8 @@ impl Eal {
         if STARTED.swap(true, Ordering::AcqRel) {
             return Err(Error::AlreadyStarted);
         }
-        let messages = initialise(arguments, config.memory_mb)?;
+        let memory = Memory { hugepages, mb: config.memory_mb };
+        let messages = initialise(arguments, memory)?;
         // From here on a failure drops this and thereby ends EAL.
         let mut running = Running {
             devices: Vec::new(),
@@ -190,7 +191,7 @@ fn park_interrupts() {
 }
 
 /// Starts EAL; returns what it said.
-fn initialise(arguments: Vec<String>, memory_mb: u32) -> Result<Vec<String>, Error> {
+fn initialise(arguments: Vec<String>, memory: Memory) -> Result<Vec<String>, Error> {
     log::debug!("starting DPDK: {}", arguments.join(" "));
     // EAL permutes the array and keeps pointers to the strings: both live until the process ends.
     let strings = arguments.into_iter().map(|arg| CString::new(arg).unwrap_or_default().into_raw());
@@ -212,12 +213,36 @@ fn initialise(arguments: Vec<String>, memory_mb: u32) -> Result<Vec<String>, Err
         log::warn!("cannot undo DPDK's pinning of this thread: {error}");
     }
     if rc < 0 {
-        return Err(start_error(&logged, &printed, errno, memory_mb));
+        return Err(start_error(&logged, &printed, errno, memory));
     }
     Ok(logged)
 }
 
-fn start_error(logged: &[String], printed: &[String], errno: i32, memory_mb: u32) -> Error {
+/// What EAL was told to take.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    hugepages: bool,
+    mb: u32,
+}
+
+impl Memory {
+    /// Whether what EAL said is about memory.
+    fn is_short(self, errno: i32, said: &str) -> bool {
+        let signs = ["Cannot init mem", "hugepage", "hugetlb"];
+        // Without hugepages it may mention them all the same.
+        let signs = if self.hugepages { &signs[..] } else { &signs[..1] };
+        errno == libc::ENOMEM || signs.iter().any(|sign| said.contains(sign))
+    }
+
+    fn advice(self) -> String {
+        if self.hugepages {
+            return hugepage_advice(self.mb);
+        }
+        format!("{} MB of ordinary memory cannot be had: ask for less, or see ulimit -v", self.mb)
+    }
+}
+
+fn start_error(logged: &[String], printed: &[String], errno: i32, memory: Memory) -> Error {
     let complaint = logged
         .iter()
         .chain(printed)
@@ -226,9 +251,8 @@ fn start_error(logged: &[String], printed: &[String], errno: i32, memory_mb: u32
     let all = logged.iter().chain(printed).fold(String::new(), |all, line| all + line + "\n");
     let advice = if errno == libc::EALREADY {
         "DPDK runs once per process: use another process".into()
-    } else if all.contains("hugepage") || all.contains("hugetlb") || all.contains("Cannot init mem")
-    {
-        hugepage_advice(memory_mb)
+    } else if memory.is_short(errno, &all) {
+        memory.advice()
     } else if all.contains("Cannot create lock") {
         "another process uses the same file prefix: choose another".into()
     } else if all.contains("plugin") || all.contains("No such device") || errno == libc::ENODEV {
@@ -322,15 +346,27 @@ mod tests {
             &lines("EAL: No free 2048 kB hugepages reported on node 0\nEAL: other"),
             &lines("EAL: FATAL: Cannot get hugepage information."),
             libc::EACCES,
-            256,
+            Memory { hugepages: true, mb: 256 },
         )
         .to_string();
         assert!(text.contains("No free 2048 kB hugepages"), "{text}");
         assert!(text.contains("scripts/hugepages.sh 128"), "{text}");
 
-        let text = start_error(&[], &[], libc::EALREADY, 1).to_string();
+        let plain = Memory { hugepages: false, mb: 256 };
+        let text = start_error(
+            &lines(
+                "EAL: Cannot get a virtual area: Cannot allocate memory\nEAL: Cannot init memory",
+            ),
+            &[],
+            libc::ENOMEM,
+            plain,
+        )
+        .to_string();
+        assert!(text.contains("256 MB of ordinary memory") && !text.contains("huge"), "{text}");
+
+        let text = start_error(&[], &[], libc::EALREADY, plain).to_string();
         assert!(text.contains("another process"), "{text}");
-        let text = start_error(&[], &[], libc::EINVAL, 1).to_string();
+        let text = start_error(&[], &[], libc::EINVAL, plain).to_string();
         assert!(text.contains("Invalid argument") && text.contains("RUST_LOG"), "{text}");
     }
 

@@ -19,6 +19,10 @@ pub struct ExternalBuffer {
     drop_owner: DropOwner,
 }
 
+/// What the last reference calls, once, with what [`ExternalBuffer::new`] gave DPDK for it.
+///
+/// # Safety
+/// `opaque` comes from there, and nobody uses the buffer any more.
 type DropOwner = unsafe extern "C" fn(addr: *mut c_void, opaque: *mut c_void);
 
 /// What DPDK keeps a pointer to; boxed, so that it stays where it is.
@@ -116,6 +120,9 @@ impl Drop for ExternalBuffer {
 }
 
 /// A panic in the owner's `drop` ends the process here: it must not unwind through C.
+///
+/// # Safety
+/// As for [`DropOwner`], with the `T` of the owner.
 unsafe extern "C" fn drop_shared<T>(_addr: *mut c_void, opaque: *mut c_void) {
     // SAFETY: `opaque` is what `new` leaked, and the last reference calls this once.
     drop(unsafe { Box::from_raw(opaque.cast::<Shared<T>>()) });

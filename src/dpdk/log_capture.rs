@@ -37,6 +37,9 @@ pub(super) fn finish() -> Vec<String> {
 }
 
 /// Called by whichever thread of DPDK has something to say.
+///
+/// # Safety
+/// `text` points at `len` bytes, which nobody changes during the call.
 unsafe extern "C" fn sink(level: i32, text: *const c_char, len: usize) {
     // SAFETY: the shim passes the buffer of the stream with its length.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };
