@@ -3,8 +3,8 @@
 use hdrhistogram::{Counter, Histogram};
 
 /// Counts by value, in the buckets of an HDR histogram with `1 << SUB_BITS` values in the first: 8 for
-/// two significant digits, 11 for three. Recording is one addition; questions are asked of the
-/// [histogram](Self::histogram).
+/// two significant digits, 11 for three. Recording is one addition; most questions
+/// are asked of a histogram ([`Self::record_in`]).
 #[derive(Clone, Debug)]
 pub(super) struct Counts<const SUB_BITS: u32> {
     max: u64,
