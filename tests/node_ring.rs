@@ -64,6 +64,12 @@ fn calls_without_a_way_end_at_once() {
     }
 }
 
+#[test]
+fn a_program_can_have_one_node_after_the_other() {
+    let _turn = one_at_a_time();
+    run("again", &role("again", "no-huge")).expect_code(0);
+}
+
 fn hugepages() -> Hugepages {
     if role_parameter() == "auto" { Hugepages::Auto } else { Hugepages::Never }
 }
@@ -287,6 +293,52 @@ fn itself() {
     expect_empty(&report);
     node.close().expect("every packet buffer is back, and nothing else is left");
     assert_eq!(alive.load(Ordering::SeqCst), 0, "memory of the application is its own again");
+}
+
+/// DPDK starts once and keeps a device from being opened twice; nodes come and go, each on a device of
+/// its own, and the second finds nothing of the first.
+#[test]
+#[ignore = "a process of other tests"]
+fn again() {
+    let devices = vec!["ring".parse().expect("a device"); 2];
+    let eal = Eal::start(&EalConfig {
+        devices,
+        memory_mb: MEMORY_MB,
+        hugepages: hugepages(),
+        file_prefix: format!("homa-test-{}", std::process::id()),
+        ..EalConfig::default()
+    })
+    .expect("DPDK starts");
+    let config = node_config("ring", CLIENT, None);
+    let config = NodeConfig { net: net::Config { loopback: true, ..config.net.clone() }, ..config };
+    for index in 0..2 {
+        let mut node = Node::start_on(&eal, index, &config).expect("a node");
+        let alive = Arc::new(AtomicUsize::new(0));
+        let served = Arc::new(Mutex::new(Served::default()));
+        let outcomes = Arc::new(Mutex::new(Outcomes::default()));
+        let report = {
+            let (eal, alive, host) = (eal.clone(), alive.clone(), IpAddr::from(CLIENT));
+            let (served, outcomes) = (served.clone(), outcomes.clone());
+            node.run(move |cx| Both {
+                server: ChoosyServer::new(cx, eal.clone(), alive.clone(), served),
+                client: PlannedCalls::new(eal, alive, host, mixed_calls(), 1_000, outcomes),
+            })
+        };
+        let report = report.expect("the node ends well");
+        let outcomes = outcomes.lock().expect("no panic").clone();
+        let expected = mixed_calls().len() as u64;
+        assert_eq!((outcomes.answered, outcomes.corrupted), (expected, 0), "{index}: {outcomes:?}");
+        assert_eq!(served.lock().expect("no panic").requests, expected, "{index}");
+        assert_eq!(report.metrics.client_started, expected, "{index}: counted from zero");
+        expect_empty(&report);
+        node.close().expect("every packet buffer is back");
+        assert_eq!(alive.load(Ordering::SeqCst), 0, "{index}");
+        let reopened = Node::start_on(&eal, index, &config).expect_err("opened before");
+        assert!(reopened.to_string().contains("was opened before"), "{reopened}");
+    }
+    eal.shutdown().expect("nothing is left");
+    let restarted = Node::start(&config).expect_err("DPDK has ended");
+    assert!(restarted.to_string().contains("cannot start again"), "{restarted}");
 }
 
 #[test]
