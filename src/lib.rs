@@ -27,3 +27,8 @@ pub mod wire;
 pub mod dpdk;
 #[cfg(feature = "dpdk")]
 pub mod node;
+
+/// The program in the README is compiled with the examples of the documentation.
+#[cfg(all(doctest, feature = "dpdk"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
