@@ -16,9 +16,10 @@ use crate::wire::{Body, Cutoffs, Header, HomaPort, NUM_PRIORITIES, Packet, RpcId
 use super::config::{Exchange, SimConfig, SimError};
 use super::events::{Event, Kind, Picos};
 use super::fabric::{Fabric, PS_PER_NS, PacketCounts};
-use super::host::{Host, Nic, address};
+use super::host::{Host, address};
 use super::ideal::Ideal;
 use super::levels::{Levels, levels};
+use super::nic::Nic;
 use super::observe::{Delivery, Exchanged, Observer};
 use super::packet::{Contents, Outgoing, Piece};
 use super::shards::{Crossings, HostFaults, ShardRpc, Shards};
@@ -221,11 +222,8 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             .map_err(SimError::Transport)?;
         Ok(Host {
             transport,
-            nic: Nic {
-                free_at_ps: 0,
-                backlog_ps: config.host.nic_backlog_ns * PS_PER_NS,
-                wakes: false,
-            },
+            nic: Nic::new(config.host.nic_backlog_ns.saturating_mul(PS_PER_NS)),
+            nic_wakes: false,
             timer_ps: Picos::MAX,
             waiting: Default::default(),
             processing: false,
@@ -431,7 +429,7 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             Kind::NicFree => {
                 // The timer of a host that always has something to send would never come.
                 let state = &mut self.hosts[usize::from(node)];
-                state.nic.wakes = false;
+                state.nic_wakes = false;
                 state.transport.on_timer(Nanos(at_ps / PS_PER_NS));
                 self.turn(node);
             }

@@ -12,6 +12,7 @@
 //! | `packet` | packets and messages as sizes and identities |
 //! | `fabric` | links, switches, routes |
 //! | `host` | transports behind a NIC |
+//! | `nic` | what transports send into |
 //! | `shards` | the transports of a host, and what crosses between them |
 //! | `cluster` | the loop over events, and what is offered |
 //! | `observe` | what recorders and checkers are told |
@@ -52,6 +53,7 @@ mod host;
 mod ideal;
 mod incast;
 mod levels;
+mod nic;
 mod observe;
 mod packet;
 #[cfg(feature = "cli")]

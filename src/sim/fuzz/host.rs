@@ -8,10 +8,10 @@ use std::rc::Rc;
 use crate::sim::config::Framing;
 use crate::sim::events::Picos;
 use crate::sim::fabric::{Fabric, PS_PER_NS};
-use crate::sim::host::host_at;
-use crate::sim::packet::{Bytes, Contents, Frame, Label, Outgoing, Piece};
+use crate::sim::nic::{Nic, NicSink};
+use crate::sim::packet::{Bytes, Contents, Outgoing, Piece};
 use crate::time::Nanos;
-use crate::transport::{Config, PeerRef, Transport, TxSink};
+use crate::transport::{Config, Transport};
 use crate::wire::{HomaPort, Packet};
 
 use super::plan::HostPlan;
@@ -86,7 +86,7 @@ pub(super) struct Host {
     /// Receive buffers in use.
     buffers: Rc<Cell<u32>>,
     ring: VecDeque<Arrived>,
-    nic_free_ps: Picos,
+    nic: Nic,
     /// When its loop turns next, the end of time if it has nothing to do.
     pub(super) wake_ps: Picos,
     pub(super) down: u32,
@@ -111,6 +111,7 @@ impl Host {
             true => SERVICE,
             false => transport.open_client_port().unwrap_or(SERVICE),
         };
+        let nic = Nic::new(plan.backlog_ns * PS_PER_NS);
         Self {
             plan,
             transport,
@@ -118,7 +119,7 @@ impl Host {
             life,
             buffers: Rc::default(),
             ring: VecDeque::new(),
-            nic_free_ps: 0,
+            nic,
             wake_ps: Picos::MAX,
             down: 0,
             off_core: 0,
@@ -200,60 +201,13 @@ impl Host {
         fabric: &mut Fabric<Held>,
     ) -> Option<Picos> {
         let now = Nanos(now_ps / PS_PER_NS);
-        let backlog_ps = self.plan.backlog_ns * PS_PER_NS;
-        let mut sink = NicSink { now_ps, backlog_ps, host, free_ps: &mut self.nic_free_ps, fabric };
+        let nic = &mut self.nic;
+        let mut sink = NicSink { now_ps, host, framing: Framing::Linux, nic, fabric };
         self.transport.poll_transmit(now, &mut sink);
-        let is_full = sink.room() == 0;
+        let is_full = !self.nic.has_room(now_ps);
         let deadline = self.transport.next_deadline(now)?;
-        let nic_ps = self.nic_free_ps.saturating_sub(backlog_ps);
+        let nic_ps = self.nic.room_at_ps();
         let at_ps = deadline.0.saturating_mul(PS_PER_NS);
         Some(if deadline <= now && is_full { nic_ps } else { at_ps.max(now_ps) })
-    }
-}
-
-struct NicSink<'a> {
-    now_ps: Picos,
-    backlog_ps: Picos,
-    host: u16,
-    free_ps: &'a mut Picos,
-    fabric: &'a mut Fabric<Held>,
-}
-
-impl NicSink<'_> {
-    fn send(&mut self, to: PeerRef, priority: u8, packet: &Packet, piece: Piece<Held>) {
-        let frame = Frame {
-            label: Label {
-                wire_bytes: Framing::Linux.wire_bytes(packet, piece.length),
-                next: 0,
-                src: self.host,
-                dst: host_at(to.addr),
-                priority,
-            },
-            packet: *packet,
-            piece,
-        };
-        let start_ps = self.now_ps.max(*self.free_ps);
-        *self.free_ps = self.fabric.send_from_host(start_ps, frame);
-    }
-}
-
-impl TxSink<Outgoing> for NicSink<'_> {
-    fn room(&self) -> usize {
-        usize::from(*self.free_ps <= self.now_ps + self.backlog_ps)
-    }
-
-    fn control(&mut self, to: PeerRef, priority: u8, packet: &Packet) {
-        self.send(to, priority, packet, Piece::default());
-    }
-
-    fn data(
-        &mut self,
-        to: PeerRef,
-        priority: u8,
-        packet: &Packet,
-        message: &mut Outgoing,
-        range: Range<u32>,
-    ) {
-        self.send(to, priority, packet, message.cut(range));
     }
 }
