@@ -68,12 +68,44 @@ fn ablation_names_each_setting_and_its_figures() {
 }
 
 #[test]
+fn the_benchmark_tells_both_times() {
+    let bench = homa_sim(&["bench", "--workload", "w2", "--time", "100us"]);
+    assert!(bench.status.success(), "{}", text(&bench.stderr));
+    let lines = text(&bench.stdout);
+    for word in ["packet-hops, ", "CPU time ", "wall time "] {
+        assert!(lines.contains(word), "{word} in {lines}");
+    }
+}
+
+#[test]
 fn wrong_arguments_are_named_and_end_with_2() {
     for (args, word) in [
         (vec!["run", "--set", "homa.no_such=1"], "no_such"),
         (vec!["run", "--set", "homa.overcommit_max=9", "--time", "1us"], "overcommit_max is 9"),
         (vec!["run", "--set", "nowhere"], "NAME=VALUE"),
+        (vec!["run", "--set", "homa.num_priorities=99"], "num_priorities is 99"),
+        (vec!["run", "--set", "network.hosts_per_rack=0"], "hosts is 0"),
+        (vec!["run", "--load", "3"], "up to 1"),
+        (vec!["run", "--load", "nan"], "up to 1"),
+        (vec!["run", "--load", "0"], "up to 1"),
+        (vec!["run", "--gbps", "11"], "11.000 Gbps, and its link carries 10"),
+        (vec!["run", "--rps", "100M"], "its link carries 10"),
+        (vec!["run", "--time", "0s"], "measure_ns is 0"),
+        (vec!["run", "--time", "100000000s"], "measure_ns is 1"),
+        (vec!["run", "--out", "/proc/none"], "/proc/none: cannot keep results"),
+        (vec!["run", "--csv", "/proc/none/x"], "/proc/none/x"),
         (vec!["compare", "--workload", "w9"], "w9"),
+        (vec!["compare", "--runs", "0"], "from 1 on"),
+        (vec!["compare", "--out", "/proc/none"], "/proc/none"),
+        (vec!["ablate", "--load", "1.5"], "up to 1"),
+        (vec!["ablate", "--out", "/proc/none"], "/proc/none"),
+        (vec!["bench", "--load", "inf"], "up to 1"),
+        (vec!["incast", "--rpcs", "0"], "0 is not in"),
+        (vec!["incast", "--rounds", "0"], "0 is not in"),
+        (vec!["incast", "--response", "5000000"], "5000000: must be between 1 and 1000000"),
+        (vec!["incast", "--out", "/proc/none"], "/proc/none"),
+        (vec!["fuzz", "--seed", "1", "--trace", "/proc/none/x"], "/proc/none/x"),
+        (vec!["fuzz", "--failures-max", "0"], "from 1 on"),
         (vec!["report", "/no/such/folder"], "/no/such/folder"),
         (vec!["run", "--config", "/no/such/file"], "/no/such/file"),
     ] {

@@ -149,6 +149,10 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
         observer: O,
     ) -> Result<Self, SimError> {
         config.validate()?;
+        let host_bps = config.network.host_bps;
+        if !(payload_bps > 0.0 && payload_bps <= host_bps as f64) {
+            return Err(SimError::Load { payload_bps, host_bps });
+        }
         let mut seeds = Xoshiro256PlusPlus::seed_from_u64(config.seed);
         let (network, times) = (&config.network, &config.host);
         let fabric_seed = seeds.next_u64();

@@ -352,6 +352,16 @@ impl SimConfig {
             ("network.core_bps", network.core_bps, 1_000_000, 1_000_000_000_000),
             ("host.rx_burst_packets", self.host.rx_burst_packets.into(), 1, 1_000_000),
             ("host.shards", self.host.shards.into(), 1, SHARDS_MAX.into()),
+            ("time.measure_ns", self.time.measure_ns, 1, TIME_MAX_NS),
+            ("time.warm_up_ns", self.time.warm_up_ns, 0, TIME_MAX_NS),
+            ("time.drain_max_ns", self.time.drain_max_ns, 0, TIME_MAX_NS),
+            ("homa.num_priorities", self.homa.num_priorities.into(), 1, NUM_PRIORITIES as u64),
+            (
+                "homa.unscheduled_priorities",
+                self.homa.unscheduled_priorities.into(),
+                0,
+                NUM_PRIORITIES as u64,
+            ),
             ("homa.cutoffs: levels", self.homa.cutoffs.len() as u64, 0, NUM_PRIORITIES as u64),
         ];
         for (name, value, low, high) in checks {
@@ -369,6 +379,9 @@ impl SimConfig {
     }
 }
 
+/// The longest time of a part of a run: a thousand hours, which picoseconds in 64 bits hold.
+const TIME_MAX_NS: u64 = 3_600_000_000_000_000;
+
 /// Why a cluster could not be built.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -383,6 +396,13 @@ pub enum SimError {
         low: u64,
         /// The largest value allowed.
         high: u64,
+    },
+    /// The load is not one that a host's link carries.
+    Load {
+        /// Payload of each host, in bits per second.
+        payload_bps: f64,
+        /// What a link carries, in bits per second.
+        host_bps: u64,
     },
     /// One-way messages need a network that loses nothing.
     OneWayWithLoss,
@@ -402,6 +422,11 @@ impl fmt::Display for SimError {
             Self::Setting { name, value, low, high } => {
                 write!(f, "{name} is {value}: must be between {low} and {high}")
             }
+            Self::Load { payload_bps, host_bps } => write!(
+                f,
+                "each host offers {payload_bps} bits per second: must be above 0 and at most \
+                 network.host_bps, {host_bps}"
+            ),
             Self::OneWayWithLoss => f.write_str(
                 "exchange one-way needs network.buffer unlimited: nobody would ask again for what \
                  is lost; set exchange to rpc",

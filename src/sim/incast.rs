@@ -57,6 +57,12 @@ impl Incast {
             low: 1,
             high: i32::MAX as u64,
         })?;
+        let longest = self.request_bytes.max(self.response_bytes);
+        if longest > config.homa.message_max_bytes {
+            let (value, high) = (longest.into(), config.homa.message_max_bytes.into());
+            let name = "bytes of a message (see homa.message_max_bytes)";
+            return Err(SimError::Setting { name, value, low: 1, high });
+        }
         let mut cluster = Cluster::<()>::new(&config, &workload, 1.0, ())?;
         let others = config.network.hosts() - 1;
         let (mut busy_ns, mut round_max_ns, mut done) = (0, 0, 0);

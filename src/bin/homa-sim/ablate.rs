@@ -9,7 +9,7 @@ use homa::sim::{Ablation, Cluster, SWITCHES, SimConfig};
 
 use crate::args::AblateArgs;
 use crate::jobs::in_parallel;
-use crate::report::Results;
+use crate::report::{Results, check_folder};
 use crate::run::{change, read};
 
 /// A workload with one setting changed.
@@ -39,7 +39,8 @@ pub(crate) fn run(args: &AblateArgs) -> Result<ExitCode, Box<dyn Error>> {
             }
         }
     }
-    let runs = args.runs.max(1);
+    check_folder(args.out.as_deref())?;
+    let runs = args.runs;
     let seeded = |variant: &Variant<'_>, run: u64| {
         let mut config = variant.config.clone();
         config.seed += run;

@@ -70,7 +70,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) cut: Option<u32>,
     /// Share of the host links that the load takes, with headers and grants as the paper counts them
-    #[arg(long, default_value_t = 0.8, group = "rate")]
+    #[arg(long, default_value_t = 0.8, group = "rate", value_parser = share)]
     pub(crate) load: f64,
     /// Load of each host that sends as payload of its requests, in Gbps
     #[arg(long, value_name = "GBPS", group = "rate", value_parser = positive)]
@@ -121,7 +121,7 @@ pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) preset: PresetArgs,
     /// Runs with different seeds, put together
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub(crate) runs: u64,
     /// Runs at the same time; 0 for as many as there are CPUs
     #[arg(long, short, default_value_t = 0)]
@@ -137,19 +137,19 @@ pub(crate) struct CompareArgs {
 #[derive(Debug, Args)]
 pub(crate) struct IncastArgs {
     /// Numbers of RPCs at once
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 15, 50, 100, 200, 500, 1_000, 2_000, 5_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 15, 50, 100, 200, 500, 1_000, 2_000, 5_000], value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rpcs: Vec<u32>,
     /// Bytes of a request
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) request: u32,
     /// Bytes of a response
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) response: u32,
     /// Bytes that may wait at each port of the switch
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) buffer: u64,
     /// How often, one after the other
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
     /// Settings of the cluster as TOML; without it 16 hosts at one switch, 25 Gbps
     #[arg(long, value_name = "FILE")]
@@ -174,7 +174,7 @@ pub(crate) struct AblateArgs {
     #[arg(long, value_delimiter = ',', default_value = "w2,w3,w4,w5")]
     pub(crate) workload: Vec<Workload>,
     /// Share of the host links that requests and responses take
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.8, value_parser = share)]
     pub(crate) load: f64,
     /// Simulated time that is measured
     #[arg(long, value_name = "TIME", value_parser = duration_ns, default_value = "20ms")]
@@ -186,7 +186,7 @@ pub(crate) struct AblateArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
     /// Runs of each variant with different seeds
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub(crate) runs: u64,
     /// Decides everything random
     #[arg(long, default_value_t = 1)]
@@ -214,7 +214,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value = "w3")]
     pub(crate) workload: Workload,
     /// Share of the host links that the load takes
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.8, value_parser = share)]
     pub(crate) load: f64,
     #[command(flatten)]
     pub(crate) preset: PresetArgs,
@@ -228,7 +228,7 @@ pub(crate) struct FuzzArgs {
     /// Do this run alone and print what it does
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     pub(crate) seed: Option<u64>,
-    /// Runs at the same time
+    /// Runs at the same time; 0 for as many as there are CPUs
     #[arg(long, short, default_value_t = 1)]
     pub(crate) jobs: usize,
     /// Look for a smaller run that breaks the same rule
@@ -238,8 +238,8 @@ pub(crate) struct FuzzArgs {
     #[arg(long, value_name = "FILE", requires = "seed")]
     pub(crate) trace: Option<PathBuf>,
     /// Stop after this many runs that break a rule
-    #[arg(long, default_value_t = 10)]
-    pub(crate) failures_max: usize,
+    #[arg(long, default_value_t = 10, value_parser = at_least_one)]
+    pub(crate) failures_max: u64,
 }
 
 /// The set-up of the Homa paper, and what can be changed in it.
@@ -303,6 +303,17 @@ impl LoadArg {
 fn size(text: &str) -> Result<u32, String> {
     let bytes = parse_size(text).map_err(|error| error.to_string())?;
     u32::try_from(bytes).map_err(|_| format!("{bytes} bytes are too many"))
+}
+
+/// A share of a link. More than a link carries has no steady state to measure.
+fn share(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value: &f64| *value > 0.0 && *value <= 1.0);
+    value.ok_or_else(|| "must be a share of the link, above 0 and up to 1, as in 0.8".to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    let value = text.parse().ok().filter(|value: &u64| *value > 0);
+    value.ok_or_else(|| "a whole number from 1 on is needed".to_owned())
 }
 
 fn positive(text: &str) -> Result<f64, String> {

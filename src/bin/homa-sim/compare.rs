@@ -8,7 +8,7 @@ use homa::sim::{Comparison, Curve, Line, PaperLoad, Sigcomm18, Tally, Traffic, V
 
 use crate::args::{CompareArgs, HeadersArg, PresetArgs};
 use crate::jobs::{Job, Outcome, record, run_all};
-use crate::report::Results;
+use crate::report::{Results, check_file, check_folder, write};
 use crate::run::{describe, preset};
 
 /// Workloads and how long to measure them by default, in nanoseconds: long enough for 2 to 4 million
@@ -28,7 +28,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
     if chosen.is_empty() {
         return Err(format!("workload {wanted}: curves exist for w1 to w5; say one, or all").into());
     }
-    let runs = args.runs.max(1) as usize;
+    check_folder(args.out.as_deref())?;
+    check_file(args.csv.as_deref())?;
+    let runs = args.runs as usize;
     // Our headers are longer than those of the paper: a run with theirs tells how much that explains.
     let headers = match args.preset.headers {
         HeadersArg::Linux => vec![HeadersArg::Linux, HeadersArg::Paper],
@@ -71,7 +73,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
         verdicts.push((name, comparison.verdict));
     }
     if let Some(path) = &args.csv {
-        std::fs::write(path, csv)?;
+        write(path, csv.as_bytes())?;
     }
     Ok(conclude(&verdicts))
 }

@@ -10,6 +10,8 @@ use std::time::Instant;
 use homa::sim::fuzz::{Plan, Report, replay, run as run_plan, shrink};
 
 use crate::args::FuzzArgs;
+use crate::jobs::thread_count;
+use crate::report::check_file;
 
 /// Runs that shrinking takes at most.
 const SHRINK_RUNS_MAX: usize = 20_000;
@@ -25,6 +27,7 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<ExitCode, Box<dyn Error>> {
 
 /// One run in detail.
 fn one(seed: u64, args: &FuzzArgs) -> Result<ExitCode, Box<dyn Error>> {
+    check_file(args.trace.as_deref())?;
     let mut plan = Plan::new(seed);
     if args.shrink {
         plan = shrink(&plan, SHRINK_RUNS_MAX);
@@ -66,9 +69,10 @@ fn many(args: &FuzzArgs) -> ExitCode {
     let next = AtomicU64::new(args.seeds.start);
     let enough = AtomicBool::new(false);
     let totals = Mutex::new(Totals::default());
+    let jobs = thread_count(args.jobs);
     let began = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..args.jobs.max(1) {
+        for _ in 0..jobs {
             scope.spawn(|| {
                 while !enough.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -114,7 +118,7 @@ fn many(args: &FuzzArgs) -> ExitCode {
 #[derive(Default)]
 struct Totals {
     seeds: u64,
-    failing_seeds: usize,
+    failing_seeds: u64,
     answered: u64,
     failed: u64,
     executions: u64,

@@ -7,7 +7,7 @@ use homa::sim::{Buffer, Incast, IncastOutcome, IncastRecord, SimConfig};
 
 use crate::args::IncastArgs;
 use crate::jobs::in_parallel;
-use crate::report::Results;
+use crate::report::{Results, check_folder};
 use crate::run::{change, read};
 
 pub(crate) fn run(args: &IncastArgs) -> Result<ExitCode, Box<dyn Error>> {
@@ -20,6 +20,7 @@ pub(crate) fn run(args: &IncastArgs) -> Result<ExitCode, Box<dyn Error>> {
     let config = change(config, &args.set)?;
     let mut without = config.clone();
     without.homa.incast_rpcs_min = 0;
+    check_folder(args.out.as_deref())?;
     let jobs: Vec<(&SimConfig, Incast)> = args
         .rpcs
         .iter()

@@ -103,6 +103,14 @@ pub(crate) fn run_all(jobs: &[Job], threads: usize) -> Result<Vec<Outcome>, SimE
     results.into_iter().collect()
 }
 
+/// What was asked for; one per CPU for 0.
+pub(crate) fn thread_count(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        wanted => wanted,
+    }
+}
+
 /// `work` on each of `items`, on `threads` threads (0: one per CPU), with a bar that counts `what` unless
 /// that is empty. Results come in the order of the items.
 pub(crate) fn in_parallel<T: Sync, R: Send>(
@@ -111,8 +119,7 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(
     what: &'static str,
     work: impl Fn(&T) -> R + Sync,
 ) -> Vec<R> {
-    let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if threads == 0 { cpus() } else { threads };
+    let threads = thread_count(threads);
     let next = AtomicUsize::new(0);
     let results = Mutex::new(items.iter().map(|_| None).collect::<Vec<_>>());
     let bar = if what.is_empty() {

@@ -24,6 +24,24 @@ pub(crate) enum Results {
     Table(Section),
 }
 
+/// Whether results can be kept in `dir`, which is made if it is not there: better known before a long
+/// run than after it.
+pub(crate) fn check_folder(dir: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    let Some(dir) = dir else { return Ok(()) };
+    let probe = dir.join(format!(".homa-sim-{}", std::process::id()));
+    let written = std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&probe, []))
+        .and_then(|()| std::fs::remove_file(&probe));
+    written.map_err(|error| format!("{}: cannot keep results there: {error}", dir.display()).into())
+}
+
+/// Whether a file can be written. What is in it stays until then.
+pub(crate) fn check_file(path: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    let Some(path) = path else { return Ok(()) };
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    opened.map(drop).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
 impl Results {
     /// Writes them to `name`.json in `dir`.
     pub(crate) fn save(&self, dir: &Path, name: &str) -> Result<(), Box<dyn Error>> {
@@ -85,7 +103,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
     std::fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 

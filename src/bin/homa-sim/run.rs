@@ -5,14 +5,14 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use homa::load::quantity::Rate;
-use homa::load::report::{Report, check_folder, write_folder};
+use homa::load::report::{Report, write_folder};
 use homa::load::table::Style;
 use homa::load::workload::Workload;
 use homa::sim::{Exchange, Sigcomm18, SimConfig, Summary, Tally, Traffic};
 
 use crate::args::{PresetArgs, RunArgs};
 use crate::jobs::{Job, Outcome, record, run_all};
-use crate::report::Results;
+use crate::report::{Results, check_file, check_folder, write};
 
 const TIME_NS_DEFAULT: u64 = 10_000_000;
 
@@ -77,14 +77,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(folder) = &args.report {
-        check_folder(folder)?;
+        homa::load::report::check_folder(folder)?;
     }
+    check_folder(args.out.as_deref())?;
+    check_file(args.csv.as_deref())?;
+    check_file(args.json.as_deref())?;
     let workload = match args.cut {
         Some(bytes) => args.workload.clone().cut_at(bytes)?,
         None => args.workload.clone(),
     };
     let job = Job {
-        payload_bps: payload_bps(args, &workload, config.network.host_bps as f64),
+        payload_bps: payload_bps(args, &workload, config.network.host_bps as f64)?,
         tally: Tally::new(edges(&workload)),
         traffic: Traffic { pattern: args.pattern, response: args.response.clone() },
         reported: args.json.is_some() || args.report.is_some(),
@@ -97,7 +100,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
     let rows = tally.csv_rows(&name, "homa-dpdk", args.load, job.config.homa.unsched_bytes);
     let table = format!("{}\n{rows}", Tally::CSV_HEADER);
     match (&args.csv, &outcome.report) {
-        (Some(path), _) => std::fs::write(path, table)?,
+        (Some(path), _) => write(path, table.as_bytes())?,
         (None, None) => print!("{table}"),
         (None, Some(_)) => {}
     }
@@ -114,11 +117,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Payload of each host that sends.
-fn payload_bps(args: &RunArgs, workload: &Workload, host_bps: f64) -> f64 {
+fn payload_bps(args: &RunArgs, workload: &Workload, host_bps: f64) -> Result<f64, String> {
     let from_rate =
         |rps: f64| Rate::Rps(rps).rps(workload.mean_bytes()) * workload.mean_bytes() * 8.0;
     let stated = args.gbps.map(|gbps| gbps * 1e9).or_else(|| args.rps.map(from_rate));
-    stated.unwrap_or_else(|| args.load * workload.paper_wire_share() * host_bps)
+    let bps = stated.unwrap_or_else(|| args.load * workload.paper_wire_share() * host_bps);
+    if bps > host_bps {
+        let [offered, carried] = [bps, host_bps].map(|bps| bps / 1e9);
+        return Err(format!(
+            "each host would send {offered:.3} Gbps, and its link carries {carried}: lower --gbps or \
+             --rps, or raise network.host_bps"
+        ));
+    }
+    Ok(bps)
 }
 
 /// Prints a report as homa-load does, and writes it wherever it was asked for.
@@ -127,8 +138,7 @@ fn write_report(args: &RunArgs, report: &Report) -> Result<(), Box<dyn Error>> {
     let style = Style::new(std::io::stdout().is_terminal(), no_color.as_deref());
     println!("{}", report.render(style));
     if let Some(path) = &args.json {
-        std::fs::write(path, report.to_json()?)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        write(path, report.to_json()?.as_bytes())?;
     }
     if let Some(folder) = &args.report {
         let page = write_folder(folder, &args.name, report)?;
