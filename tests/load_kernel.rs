@@ -256,8 +256,12 @@ fn transports_are_compared_in_one_command() {
             assert!(row.is_some(), "{load}, {transport} in:\n{}", ended.stdout);
         }
     }
-    let page = std::fs::read_to_string(scratch.path("reports/report.html")).expect("a page");
-    assert!(page.contains("w4-tcp"), "every run is on the page");
+    let page = || std::fs::read_to_string(scratch.path("reports/report.html")).expect("a page");
+    let first = page();
+    assert!(first.contains("w4-tcp"), "every run is on the page");
+    assert!(first.contains("Relative to TCP"), "it begins with the ratios");
+    run("report", &homa_load(["report", &folder])).expect_code(0);
+    assert_eq!(page(), first, "made again from what lies in the folder");
 }
 
 #[test]
