@@ -10,12 +10,13 @@ usage: test.sh
 
 Runs all checks in this order and stops at the first that fails: set-up, scripts, manifests, form, lints, tests,
 tests without DPDK, models of what shards share, examples in the documentation, documentation. Needs no NIC. Without root, the
-tests that make network interfaces are left out.
+tests that need it are left out, for most make network interfaces.
 TEXT
 }
 
 # Tests that make network namespaces and interfaces.
-readonly ROOT_TESTS=(dpdk_kernel load_veth node_af_packet node_cluster node_shards node_tools node_variants)
+readonly ROOT_TESTS=(dpdk_kernel load_veth node_af_packet node_cluster node_privileges node_shards node_stop
+    node_tap node_tools node_variants)
 SUMMARY=()
 
 # Runs a command and notes how long it took. Ends everything if it fails.

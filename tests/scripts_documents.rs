@@ -58,6 +58,30 @@ fn code_in_the_readme_is_compiled() {
     assert!(read("scripts/test.sh").contains("cargo test --locked --workspace --doc"));
 }
 
+/// `test.sh` leaves out what would fail without root, and nothing else.
+#[test]
+fn tests_that_need_root_are_known() {
+    let script = read("scripts/test.sh");
+    let (_, rest) = script.split_once("ROOT_TESTS=(").expect("a list");
+    let listed: Vec<&str> = rest.split(')').next().unwrap().split_whitespace().collect();
+    let signs = ["Namespace::new(", "libc::unshare(", "--wire veth --workload"];
+    let mut found: Vec<String> = Vec::new();
+    for entry in fs::read_dir(Path::new(ROOT).join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            // This file names the signs.
+            let is_this = name == "scripts_documents";
+            if !is_this && signs.iter().any(|sign| text.contains(sign)) {
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    assert_eq!(found, listed);
+}
+
 #[test]
 fn links_lead_somewhere() {
     let mut links = 0;
