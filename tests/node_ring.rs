@@ -336,7 +336,10 @@ fn again() {
         let reopened = Node::start_on(&eal, index, &config).expect_err("opened before");
         assert!(reopened.to_string().contains("was opened before"), "{reopened}");
     }
+    let directory = eal.runtime_directory();
+    assert!(directory.is_dir(), "{}", directory.display());
     eal.shutdown().expect("nothing is left");
+    assert!(!directory.exists(), "{} is left", directory.display());
     let restarted = Node::start(&config).expect_err("DPDK has ended");
     assert!(restarted.to_string().contains("cannot start again"), "{restarted}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,9 +119,7 @@ impl Eal {
 
     /// Where DPDK keeps its files and the socket of its telemetry.
     pub fn runtime_directory(&self) -> PathBuf {
-        // SAFETY: EAL is running; the text is its own and stays.
-        let path = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
-        PathBuf::from(path.to_string_lossy().into_owned())
+        runtime_directory()
     }
 
     /// Whether hugepages are in use.
@@ -171,12 +170,24 @@ impl Drop for Running {
             return;
         }
         park_interrupts();
+        let directory = runtime_directory();
         // SAFETY: everything of this program that uses DPDK holds a handle, and the last is gone.
         let rc = unsafe { sys::rte_eal_cleanup() };
         if rc != 0 {
             log::debug!("DPDK's cleanup: {}", errno_text(-rc));
         }
+        // It would stay, one for each process. Not removed if something is in it.
+        if let Err(error) = fs::remove_dir(&directory) {
+            log::debug!("{} stays: {error}", directory.display());
+        }
     }
+}
+
+/// Where DPDK keeps its files.
+fn runtime_directory() -> PathBuf {
+    // SAFETY: EAL has been started; the text is its own and stays.
+    let path = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
+    PathBuf::from(path.to_string_lossy().into_owned())
 }
 
 /// Stops DPDK's interrupt thread. Closing a port takes the port's file descriptors from that thread,

@@ -56,6 +56,15 @@ impl Observers {
                 let read = node.counters_reader();
                 let answer = move |parameters: &str| telemetry(&read(), parameters);
                 let directory = node.eal().runtime_directory();
+                // DPDK goes on without it.
+                if !directory.is_dir() {
+                    let parent = std::env::var("XDG_RUNTIME_DIR").unwrap_or_else(|_| "/tmp".into());
+                    return Err(format!(
+                        "--telemetry: DPDK could not make a directory for its socket in {parent}: set \
+                         XDG_RUNTIME_DIR to where it may"
+                    )
+                    .into());
+                }
                 log::info!("telemetry in {}", directory.display());
                 Some(TelemetryCommand::register(COMMAND, COMMAND_HELP, answer)?)
             }
