@@ -146,6 +146,13 @@ fn missing_memory_is_explained() {
     let command = "server --huge --memory-mb 1048576 --device ring --ip 10.0.0.1/24";
     expect_error(1, command, &["hugepages", "1048576 MB are needed"]);
     expect_error(1, &format!("{SERVER} --memory-mb 64 --device ring"), &["memory", "64"]);
+    // Less than is asked for, and not for want of hugepages.
+    let mut command = homa_load([SERVER, "--memory-mb 4096 --device ring"]);
+    command.splice(0..0, ["prlimit".to_owned(), "--as=1000000000".to_owned()]);
+    let ended = run("server", &command);
+    ended.expect_code(1);
+    let line = ended.one_line_of_stderr();
+    assert!(line.contains("4096 MB of ordinary memory cannot be had: ask for less"), "{line}");
 }
 
 #[test]
