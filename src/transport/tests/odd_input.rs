@@ -1,5 +1,5 @@
-//! Protocol.md section 7.3: malformed or odd input, one test per row of the table. Rows about
-//! packets that cannot be read (type, length) belong to `wire`.
+//! Protocol.md section 7.3: malformed or odd input, one test per row of the table. That about packets
+//! which cannot be read (type, length) belongs to `wire` and `tests/node_malformed.rs`.
 
 use super::solo::*;
 use crate::time::Nanos;
