@@ -78,7 +78,7 @@ fn wrong_arguments_exit_with_2_and_one_line() {
         ("server --device ring --ip 10.0.0.1/24 --huge --no-huge", "--no-huge"),
         ("server --device ring --ip 10.0.0.1/24 --memory-mb 1", "1"),
         ("server --device ring --ip 10.0.0.1/24 --drop-percent 91", "91"),
-        ("server --device ring --ip 10.0.0.1/24 --drop-percent -1", "-1"),
+        ("server --device ring --ip 10.0.0.1/24 --drop-percent -1", "from 0 to 90"),
         ("server --device ring --ip 10.0.0.1/24 --link-gbps 0", "0"),
         ("server --device ring --ip 10.0.0.1/24 --link-gbps 1e12", "link_bps"),
         ("server --device ring --ip 10.0.0.1/24 --timeout 1us", "timeout_ns"),
@@ -101,6 +101,8 @@ fn wrong_arguments_exit_with_2_and_one_line() {
         ("local --outstanding 70000", "60000"),
         ("local --outstanding 8 --gbps 1", "--gbps"),
         ("local --gbps 0", "0"),
+        ("local --gbps -1", "above 0"),
+        ("local --rps -0.5", "above 0"),
         ("local --rps NaN", "NaN"),
         ("local --rps 1e30", "100 MRPC/s"),
         ("local --workload 1 --gbps 1", "100 MRPC/s"),
@@ -166,6 +168,9 @@ fn reports_that_cannot_be_written_are_noticed_first() {
         expect_error(1, &format!("{SERVER} --device ring --json {file}"), &[file.as_str()]);
         expect_error(1, &format!("local --no-huge --json {file}"), &[file.as_str()]);
     }
+    let below_a_file = scratch.path("file/reports");
+    std::fs::write(scratch.path("file"), "").expect("a file");
+    expect_error(2, &format!("local --report {below_a_file}"), &["file/reports", "can be made"]);
 }
 
 #[test]

@@ -171,7 +171,8 @@ pub(crate) struct MachineArgs {
           env = "HOMA_LOAD_TIMEOUT")]
     pub(crate) timeout: Nanos,
     /// Drop this percentage of received packets, to see the protocol recover
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, allow_negative_numbers = true,
+          value_parser = percent)]
     pub(crate) drop_percent: f64,
     /// Record all frames in FILE as pcapng, for Wireshark
     #[arg(long, value_name = "FILE")]
@@ -243,13 +244,13 @@ pub(crate) struct LoadArgs {
     pub(crate) outstanding: Option<u32>,
     /// Open loop: requests arrive whether others were answered or not, with this much payload per second
     /// in Gbps
-    #[arg(long, value_name = "GBPS", group = "rate", value_parser = positive)]
+    #[arg(long, value_name = "GBPS", group = "rate", allow_negative_numbers = true, value_parser = positive)]
     pub(crate) gbps: Option<f64>,
     /// Open loop: requests that take this much of the wire in Gbps, with headers and gaps between frames
-    #[arg(long, value_name = "GBPS", group = "rate", value_parser = positive)]
+    #[arg(long, value_name = "GBPS", group = "rate", allow_negative_numbers = true, value_parser = positive)]
     pub(crate) wire_gbps: Option<f64>,
     /// Open loop: this many requests per second
-    #[arg(long, value_name = "RATE", group = "rate", value_parser = count)]
+    #[arg(long, value_name = "RATE", group = "rate", allow_negative_numbers = true, value_parser = count)]
     pub(crate) rps: Option<f64>,
     /// Open loop: how requests are spread over time: poisson, uniform (gaps from 0 to twice the mean),
     /// constant (equal gaps), burst:N (N at once, at random)

@@ -138,8 +138,10 @@ impl Runs {
 /// # Errors
 /// It cannot be made, or holds files that are no reports.
 pub fn check_folder(folder: &Path) -> Result<(), RunsError> {
-    let io = |error| RunsError::Io(folder.to_owned(), error);
-    std::fs::create_dir_all(folder).map_err(io)?;
+    std::fs::create_dir_all(folder).map_err(|error| {
+        let text = format!("{error}: name a directory that is there or can be made");
+        RunsError::Io(folder.to_owned(), io::Error::other(text))
+    })?;
     Rounds::read(folder)?;
     match Runs::read(folder) {
         Ok(_) | Err(RunsError::Empty(_)) => Ok(()),
