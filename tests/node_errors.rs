@@ -164,9 +164,11 @@ fn reports_that_cannot_be_written_are_noticed_first() {
     let missing = scratch.path("missing/report.json");
     let directory = scratch.directory().display().to_string();
     for file in [&missing, &directory] {
-        expect_error(1, &format!("{CLIENT} --json {file}"), &[file.as_str(), "directory"]);
-        expect_error(1, &format!("{SERVER} --device ring --json {file}"), &[file.as_str()]);
-        expect_error(1, &format!("local --no-huge --json {file}"), &[file.as_str()]);
+        expect_error(2, &format!("{CLIENT} --json {file}"), &[file.as_str(), "directory"]);
+        expect_error(2, &format!("{SERVER} --device ring --json {file}"), &[file.as_str()]);
+        expect_error(2, &format!("local --no-huge --json {file}"), &[file.as_str()]);
+        expect_error(2, &format!("bench --no-huge --json {file}"), &[file.as_str()]);
+        expect_error(2, &format!("baseline --out {file} local"), &[file.as_str()]);
     }
     let below_a_file = scratch.path("file/reports");
     std::fs::write(scratch.path("file"), "").expect("a file");

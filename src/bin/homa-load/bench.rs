@@ -20,7 +20,7 @@ use homa::time::Nanos;
 
 use crate::args::{BenchArgs, LargeSource};
 use crate::local::Directory;
-use crate::style;
+use crate::{check_writable, style};
 
 pub(crate) use side::{SideSpec, run as run_side};
 
@@ -29,6 +29,7 @@ const WARM_UP: Nanos = Nanos::from_ms(100);
 const HUGEPAGE_MB: u64 = 2;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
+    check_writable(args.json.as_deref())?;
     let stop: Arc<AtomicBool> = Arc::default();
     stop_on_signals(&stop)?;
     let setting = Setting::of(args)?;

@@ -189,7 +189,7 @@ fn apply_machine(config: &mut NodeConfig, args: &MachineArgs) -> Result<(), Wron
     set_timeout(&mut config.transport, args.timeout);
     config.drain = config.drain.max(Duration::from_nanos(args.timeout.0));
     config.drop_fraction = args.drop_percent / 100.0;
-    check_writable(args.trace.as_deref()).map_err(wrong_arguments)?;
+    check_writable(args.trace.as_deref())?;
     config.trace = args
         .trace
         .as_ref()
@@ -217,13 +217,13 @@ fn set_timeout(config: &mut transport::Config, timeout: Nanos) {
 }
 
 /// Sees to it that a report can be written to `file`, before the run that it is about.
-fn check_writable(file: Option<&Path>) -> Result<(), String> {
+fn check_writable(file: Option<&Path>) -> Result<(), WrongArguments> {
     let Some(file) = file else { return Ok(()) };
     let opened = OpenOptions::new().append(true).create(true).open(file);
     opened.map(drop).map_err(|error| {
-        format!(
+        wrong_arguments(format!(
             "{}: {error}: name a file that may be written, in a directory that exists",
             file.display()
-        )
+        ))
     })
 }
