@@ -32,6 +32,7 @@ fn everything_on_rings() {
     windows_on_packets(&eal);
     external_memory(&eal);
     pools_run_dry_and_recover(&eal);
+    buffers_freed_last_are_used_first(&eal);
     wrong_settings(&eal);
     loop_passes_packets_and_keeps_leftovers(&eal);
     pair_is_wired_crosswise_between_threads(&eal);
@@ -246,6 +247,18 @@ fn pools_run_dry_and_recover(eal: &Eal) {
         assert!(pool.alloc().is_some());
         assert_eq!(pool.copy_of(&packet(cache, b"copy")).unwrap().data(), b"copy");
     });
+}
+
+fn buffers_freed_last_are_used_first(eal: &Eal) {
+    let pool = pool(eal, 255);
+    let place = |mbuf: &Mbuf| mbuf.data().as_ptr();
+    let many: Vec<Mbuf> = (0..100).map(|_| pool.alloc().unwrap()).collect();
+    let last = many.last().map(place);
+    drop(many);
+    for _ in 0..3 {
+        let mbuf = pool.alloc().unwrap();
+        assert_eq!(Some(place(&mbuf)), last, "the pool goes through cold memory");
+    }
 }
 
 fn wrong_settings(eal: &Eal) {

@@ -1,6 +1,6 @@
 //! Pools of packet buffers, and a thread's own stock of them.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +17,13 @@ use super::{Eal, ExternalBuffer};
 
 /// DPDK's limit of 32 bytes for names allows no more than a number; names are per process.
 static POOLS_MADE: AtomicU32 = AtomicU32::new(0);
+
+/// Buffers freed last are used first, so that those in use stay few and in the caches: a ring goes
+/// through the whole pool, which is larger than they are, whenever a long message is freed. This
+/// one has no lock.
+const LAST_FREED_FIRST: &CStr = c"lf_stack";
+/// DPDK's default.
+const FIRST_FREED_FIRST: &CStr = c"ring_mp_mc";
 
 /// The settings of a [`Mempool`].
 ///
@@ -78,18 +85,27 @@ impl MempoolBuilder {
         let number = POOLS_MADE.fetch_add(1, Ordering::Relaxed);
         let name = CString::new(format!("homa_pool_{number}")).unwrap_or_default();
         let numa_node = self.numa_node.map_or(sys::HOMA_SOCKET_ID_ANY, i32::from);
-        // SAFETY: EAL is running, the name is NUL-terminated and copied.
-        let raw = unsafe {
-            sys::rte_pktmbuf_pool_create(
-                name.as_ptr(),
-                self.mbufs,
-                self.cache,
-                self.private_bytes,
-                room_bytes,
-                numa_node,
-            )
+        let create = |order: &CStr| {
+            // SAFETY: EAL is running, both strings are NUL-terminated and copied.
+            let raw = unsafe {
+                sys::rte_pktmbuf_pool_create_by_ops(
+                    name.as_ptr(),
+                    self.mbufs,
+                    self.cache,
+                    self.private_bytes,
+                    room_bytes,
+                    numa_node,
+                    order.as_ptr(),
+                )
+            };
+            NonNull::new(raw)
         };
-        let raw = NonNull::new(raw).ok_or_else(|| {
+        let mut raw = create(LAST_FREED_FIRST);
+        if raw.is_none() && matches!(last_errno(), libc::EINVAL | libc::ENOTSUP) {
+            log::info!("DPDK has no pools that are stacks here (librte_mempool_stack): rings do");
+            raw = create(FIRST_FREED_FIRST);
+        }
+        let raw = raw.ok_or_else(|| {
             Error::Config(format!(
                 "no memory for {} packet buffers of {} bytes (about {} MB): {}; use fewer or \
                  give EAL more memory (now {} MB)",
