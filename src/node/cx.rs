@@ -46,8 +46,7 @@ pub struct Cx<'a> {
     pub(super) stack: &'a mut Stack,
     pub(super) state: &'a mut AppState,
     pub(super) stats: &'a ShardStats,
-    /// Where the first message of this callback goes at once: nothing else has come in that others
-    /// would be sent for.
+    /// Where the first message of this callback goes at once, with what waits before it.
     pub(super) at_once: Option<&'a mut TxSource>,
 }
 

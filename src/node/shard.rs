@@ -34,6 +34,12 @@ use super::{NodeError, ShardConfig};
 /// Packets taken from the port at once. Few, so that answers to the first leave before the last are
 /// looked at: the peer works on them meanwhile. More would make both sides wait for each other.
 const RX_BURST: usize = 8;
+/// What the application sends for a packet leaves the shard at once for every second packet of a burst,
+/// and for its last: with all of it at the end, two hosts with few RPCs between them work in turns.
+const FLUSH_PACKETS: usize = 2;
+/// The same for a full burst: enough comes in for both sides to be busy, and to hand packets to a port
+/// costs more for few.
+const FLUSH_PACKETS_FULL: usize = 4;
 /// Polls of the port per turn when there is nothing else to do.
 const IDLE_POLLS: usize = 16;
 /// Housekeeping of the network stack happens this often.
@@ -84,7 +90,7 @@ pub(super) struct Shard<'a, A> {
     rx_pool: Mempool,
     rx_burst: RxBurst<RX_BURST>,
     egress: Egress,
-    /// Callbacks run for the last packet of a burst.
+    /// What callbacks send goes to the port at once: see [`FLUSH_PACKETS`].
     at_once: bool,
     state: AppState,
     abandoned: Abandoned,
@@ -348,13 +354,15 @@ impl<'a, A: App> Shard<'a, A> {
         if let Some(trace) = &mut self.trace {
             trace.record_all(now, Direction::In, self.rx_burst.frames());
         }
+        let flush_packets = if received == RX_BURST { FLUSH_PACKETS_FULL } else { FLUSH_PACKETS };
         while let Some(mbuf) = self.rx_burst.next() {
             self.stats.rx_bytes += mbuf.packet_len() as u64;
             if self.loss.strikes() {
                 self.stats.rx_dropped_on_purpose += 1;
                 continue;
             }
-            self.at_once = self.rx_burst.is_empty() && self.trace.is_none();
+            let is_turn = self.rx_burst.len().is_multiple_of(flush_packets);
+            self.at_once = is_turn && self.trace.is_none();
             if mbuf.segment_count() == 1 {
                 self.input(now, mbuf, false);
             } else {

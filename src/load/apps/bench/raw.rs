@@ -11,7 +11,7 @@ use crate::dpdk::{
 use crate::node::NodeError;
 use crate::time::Nanos;
 
-/// Packets taken from the port at once, and handed to it at once: as many as the node does.
+/// Packets taken from the port at once, and handed to it at once: as many as is usual with DPDK.
 const RX_BURST: usize = 32;
 const TX_BURST: usize = 64;
 /// Packet buffers and descriptors: as many as the node has by default.
