@@ -93,7 +93,8 @@ p { margin: .4rem 0; max-width: 46rem; color: var(--soft); }
   border-radius: 6px; }
 .wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem; }
-th, td { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
+th, td { padding: .22rem .5rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { padding-left: 0; }
 th:first-child, td:first-child, .words { text-align: left; }
 .open td { border-bottom-color: transparent; }

@@ -74,7 +74,7 @@ impl Ablation {
         "p99 longest 10 %",
         "lost %",
         "sent again %",
-        "control/data",
+        "control / data",
         "executed twice",
     ];
 
