@@ -24,11 +24,12 @@ pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
 /// after which an RPC is given up otherwise.
 pub(crate) const TIMEOUT_OPTION: &str = "--timeout 3s";
 
-/// Settings for applications of tests on such a machine. While a node does not run, its timeouts do not
-/// either: that a request was served before must be remembered for much longer than they say.
+/// Settings for applications of tests on such a machine, where to move the messages of a test may take more
+/// than a second. While a node does not run, its timeouts do not either: that a request was served before
+/// must be remembered for much longer than they say.
 pub(crate) fn patient() -> Config {
     Config {
-        timeout_ns: 1_000_000_000,
+        timeout_ns: 3_000_000_000,
         response_keep_ns: 10_000_000_000,
         tombstone_keep_ns: 300_000_000_000,
         announce_heads: true,
