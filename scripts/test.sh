@@ -14,7 +14,7 @@ tests that need it are left out, for most make network interfaces.
 TEXT
 }
 
-# Tests that make network namespaces and interfaces.
+# Tests that need root: they make network namespaces and interfaces, or become another user.
 readonly ROOT_TESTS=(dpdk_kernel load_veth node_af_packet node_cluster node_privileges node_shards node_stop
     node_tap node_tools node_variants)
 SUMMARY=()
