@@ -103,7 +103,7 @@ fn ask_for_path(stack: &mut Stack, now: Nanos, addr: IpAddr) {
 
 /// Takes what the stack wants sent, and its news.
 pub fn collect(stack: &mut Stack) -> Vec<NetEvent> {
-    stack.poll_transmit(|frame| {
+    stack.poll_transmit(usize::MAX, |frame| {
         assert!((FRAME_MIN..=OWN_FRAME_MAX).contains(&frame.len()), "{} bytes", frame.len());
         assert_eq!(frame[6..12], frame::OUR_MAC);
     });

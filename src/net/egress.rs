@@ -30,23 +30,23 @@ pub(super) struct Way<A> {
 }
 
 impl Egress {
-    /// Does what the neighbour table wants done.
-    pub(super) fn act(&mut self, action: Action) {
+    /// Does what the neighbour table wants done, if there is room.
+    pub(super) fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Solicit { ip: IpAddr::V4(ip), to } => self.send_arp_request(ip, to),
             Action::Solicit { ip: IpAddr::V6(ip), to } => self.send_solicitation(ip, to),
             Action::Resolved(ip) => self.tell(NetEvent::Resolved(ip)),
             Action::Failed(ip) => {
                 self.counters.resolutions_failed += 1;
-                self.tell(NetEvent::ResolutionFailed(ip));
+                self.tell(NetEvent::ResolutionFailed(ip))
             }
         }
     }
 
-    pub(super) fn tell(&mut self, event: NetEvent) {
-        if !self.events.push(event) {
-            self.counters.events_lost += 1;
-        }
+    pub(super) fn tell(&mut self, event: NetEvent) -> bool {
+        let is_queued = self.events.push(event);
+        self.counters.events_lost += u64::from(!is_queued);
+        is_queued
     }
 
     /// Tells everybody that our addresses are ours (RFC 5227 section 2.3, RFC 4861 section 7.2.6), and
@@ -77,12 +77,12 @@ impl Egress {
     // ---- ARP ---------------------------------------------------------------------------------
 
     /// Asks who has `ip`: the station `to`, or everybody.
-    fn send_arp_request(&mut self, ip: Ipv4Addr, to: Option<MacAddr>) {
+    fn send_arp_request(&mut self, ip: Ipv4Addr, to: Option<MacAddr>) -> bool {
         let dst = to.unwrap_or(MacAddr::BROADCAST);
         let target_mac = to.unwrap_or(MacAddr::UNSPECIFIED);
-        if self.send_arp(dst, arp::Operation::Request, target_mac, ip) {
-            self.counters.arp_requests_sent += 1;
-        }
+        let is_sent = self.send_arp(dst, arp::Operation::Request, target_mac, ip);
+        self.counters.arp_requests_sent += u64::from(is_sent);
+        is_sent
     }
 
     /// Tells the station `mac`, which has `ip`, that our address is ours.
@@ -108,15 +108,15 @@ impl Egress {
     // ---- Neighbour Discovery -----------------------------------------------------------------
 
     /// Asks who has `target`: the station `to`, or all that may have it (RFC 4861 section 7.2.2).
-    fn send_solicitation(&mut self, target: Ipv6Addr, to: Option<MacAddr>) {
-        let Some(src) = self.addresses.source_for_v6(target) else { return };
+    fn send_solicitation(&mut self, target: Ipv6Addr, to: Option<MacAddr>) -> bool {
+        let Some(src) = self.addresses.source_for_v6(target) else { return false };
         let dst = if to.is_some() { target } else { ipv6::solicited_node(target) };
         let mac = to.unwrap_or_else(|| ipv6::multicast_mac(dst));
         let source_mac = Some(self.link.mac);
         let message = ndp::Message::Solicitation { target, source_mac };
-        if self.send_ndp(Way { mac, src, dst }, message) {
-            self.counters.nd_solicitations_sent += 1;
-        }
+        let is_sent = self.send_ndp(Way { mac, src, dst }, message);
+        self.counters.nd_solicitations_sent += u64::from(is_sent);
+        is_sent
     }
 
     /// Asks whether somebody else has our address `target`.

@@ -11,7 +11,7 @@ use crate::time::Nanos;
 #[cfg(test)]
 mod tests;
 
-/// What the table wants done, or wants told.
+/// What the table wants done, or wants told. Whoever is asked to says whether there was room for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Ask who has `ip`: the station last known, or everybody.
@@ -165,7 +165,7 @@ impl NeighborTable {
         &mut self,
         now: Nanos,
         ip: IpAddr,
-        act: &mut impl FnMut(Action),
+        act: &mut impl FnMut(Action) -> bool,
     ) -> Lookup {
         let at = match self.position(ip) {
             Ok(at) => at,
@@ -209,7 +209,7 @@ impl NeighborTable {
         &mut self,
         now: Nanos,
         advert: Advert,
-        act: &mut impl FnMut(Action),
+        act: &mut impl FnMut(Action) -> bool,
     ) -> Heard {
         let Advert { ip, mac, may_learn, is_confirmed, is_override } = advert;
         let learned = if is_confirmed { self.reachable(now) } else { State::Stale { since: now } };
@@ -273,7 +273,7 @@ impl NeighborTable {
     }
 
     /// Asks again, gives up, and lets entries become stale.
-    pub(super) fn on_timer(&mut self, now: Nanos, act: &mut impl FnMut(Action)) {
+    pub(super) fn on_timer(&mut self, now: Nanos, act: &mut impl FnMut(Action) -> bool) {
         if now < self.deadline {
             return;
         }
@@ -285,7 +285,9 @@ impl NeighborTable {
         self.deadline = self.neighbors.iter().map(Neighbor::deadline).min().unwrap_or(Nanos::MAX);
     }
 
-    fn expire(&mut self, now: Nanos, at: usize, act: &mut impl FnMut(Action)) {
+    /// A question for which there was no room does not count as asked: many neighbours are due at the
+    /// same time, and nobody is given up unasked.
+    fn expire(&mut self, now: Nanos, at: usize, act: &mut impl FnMut(Action) -> bool) {
         let Neighbor { ip, mac, state, is_wanted } = self.neighbors[at];
         let retry_at = now + Nanos(self.limits.retry_ns);
         match state {
@@ -294,8 +296,8 @@ impl NeighborTable {
                 self.set_state(at, State::Stale { since: now });
             }
             State::Incomplete { sent, .. } if sent < self.limits.tries => {
-                self.set_state(at, State::Incomplete { sent: sent + 1, retry_at });
-                act(Action::Solicit { ip, to: None });
+                let sent = sent + u8::from(act(Action::Solicit { ip, to: None }));
+                self.set_state(at, State::Incomplete { sent, retry_at });
             }
             State::Incomplete { .. } => {
                 self.change_path(true);
@@ -304,8 +306,8 @@ impl NeighborTable {
                 act(Action::Failed(ip));
             }
             State::Probe { sent, .. } if sent < self.limits.tries => {
-                self.set_state(at, State::Probe { sent: sent + 1, retry_at });
-                act(Action::Solicit { ip, to: Some(mac) });
+                let sent = sent + u8::from(act(Action::Solicit { ip, to: Some(mac) }));
+                self.set_state(at, State::Probe { sent, retry_at });
             }
             State::Probe { .. } => {
                 self.change_path(true);
@@ -315,13 +317,13 @@ impl NeighborTable {
         }
     }
 
-    fn start_resolution(&mut self, now: Nanos, at: usize, act: &mut impl FnMut(Action)) {
+    fn start_resolution(&mut self, now: Nanos, at: usize, act: &mut impl FnMut(Action) -> bool) {
         let neighbor = &mut self.neighbors[at];
         let ip = neighbor.ip;
         neighbor.mac = MacAddr::UNSPECIFIED;
         let retry_at = now + Nanos(self.limits.retry_ns);
-        self.set_state(at, State::Incomplete { sent: 1, retry_at });
-        act(Action::Solicit { ip, to: None });
+        let sent = u8::from(act(Action::Solicit { ip, to: None }));
+        self.set_state(at, State::Incomplete { sent, retry_at });
     }
 
     /// The state of a station heard from just now.

@@ -50,9 +50,9 @@ impl Outbox {
         self.queued == 0
     }
 
-    /// Takes every frame out, oldest first.
-    pub(super) fn drain(&mut self, mut emit: impl FnMut(&[u8])) {
-        while self.queued > 0 {
+    /// Takes up to `frames_max` frames out, oldest first.
+    pub(super) fn drain(&mut self, frames_max: usize, mut emit: impl FnMut(&[u8])) {
+        for _ in 0..frames_max.min(self.queued) {
             let slot = &self.slots[self.first];
             emit(&slot.bytes[..slot.len]);
             self.first = (self.first + 1) % self.slots.len();
@@ -67,8 +67,19 @@ mod tests {
 
     fn drained(outbox: &mut Outbox) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
-        outbox.drain(|frame| frames.push(frame.to_vec()));
+        outbox.drain(usize::MAX, |frame| frames.push(frame.to_vec()));
         frames
+    }
+
+    #[test]
+    fn what_is_not_taken_stays() {
+        let mut outbox = Outbox::new(3);
+        assert!((1..=3).all(|n| outbox.push(&[&[n; 60]])));
+        let mut taken = Vec::new();
+        outbox.drain(0, |frame| taken.push(frame[0]));
+        outbox.drain(2, |frame| taken.push(frame[0]));
+        assert_eq!((taken, outbox.is_empty()), (vec![1, 2], false));
+        assert_eq!(drained(&mut outbox), [[3; 60]]);
     }
 
     #[test]

@@ -397,12 +397,11 @@ impl Stack {
         }
     }
 
-    /// Takes out every frame the stack wants sent on its own, oldest first: ARP, Neighbour Discovery and ICMP,
-    /// complete
-    /// and padded to the Ethernet minimum.
+    /// Takes out up to `frames_max` frames that the stack wants sent on its own, oldest first: ARP,
+    /// Neighbour Discovery and ICMP, complete and padded to the Ethernet minimum. The others wait.
     #[inline]
-    pub fn poll_transmit(&mut self, emit: impl FnMut(&[u8])) {
-        self.egress.outbox.drain(emit);
+    pub fn poll_transmit(&mut self, frames_max: usize, emit: impl FnMut(&[u8])) {
+        self.egress.outbox.drain(frames_max, emit);
     }
 
     /// Whether there are frames to take out, or events.

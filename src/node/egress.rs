@@ -96,9 +96,10 @@ impl Egress {
         }
     }
 
-    /// Sends the frames that the stack wants to send on its own: ARP, ICMP.
+    /// Sends the frames that the stack wants to send on its own: ARP, ICMP. What finds no room in the
+    /// burst is sent in the next turns.
     pub(super) fn send_own_frames(&mut self, stack: &mut Stack) {
-        stack.poll_transmit(|frame| {
+        stack.poll_transmit(self.burst.room(), |frame| {
             let Some(mut mbuf) = self.headers.alloc() else {
                 self.counters.no_mbuf += 1;
                 return;

@@ -426,7 +426,7 @@ impl<'a> Host<'a> {
         }
         if let Some(stack) = &mut self.stack {
             let sent = &mut self.record.port_unreachable;
-            stack.poll_transmit(|frame| {
+            stack.poll_transmit(usize::MAX, |frame| {
                 *sent += usize::from(frame[12..14] == [0x08, 0x00] && frame[34..36] == [3, 3]);
             });
             while let Some(event) = stack.poll_event() {

@@ -26,6 +26,11 @@ fn probe(ip: IpAddr) -> Action {
     Action::Solicit { ip, to: Some(A) }
 }
 
+fn note(actions: &mut Vec<Action>, action: Action) -> bool {
+    actions.push(action);
+    true
+}
+
 /// A table, the time, and what the table wanted since it was last looked at.
 struct Bench {
     table: NeighborTable,
@@ -40,7 +45,7 @@ impl Bench {
     }
 
     fn lookup(&mut self, ip: IpAddr) -> Lookup {
-        self.table.lookup(self.now, ip, &mut |action| self.actions.push(action))
+        self.table.lookup(self.now, ip, &mut |action| note(&mut self.actions, action))
     }
 
     fn heard(&mut self, ip: IpAddr, mac: MacAddr, may_learn: bool) -> Heard {
@@ -48,7 +53,7 @@ impl Bench {
     }
 
     fn hears(&mut self, advert: Advert) -> Heard {
-        self.table.heard(self.now, advert, &mut |action| self.actions.push(action))
+        self.table.heard(self.now, advert, &mut |action| note(&mut self.actions, action))
     }
 
     /// Moves to the next time that something is due, past the times at which nothing is any more,
@@ -61,7 +66,7 @@ impl Bench {
         loop {
             assert!(self.table.deadline() <= next, "the table would wake too late");
             self.now = self.table.deadline().max(self.now);
-            self.table.on_timer(self.now, &mut |action| self.actions.push(action));
+            self.table.on_timer(self.now, &mut |action| note(&mut self.actions, action));
             if self.now >= next {
                 break;
             }
@@ -106,6 +111,28 @@ fn asked_three_times_then_given_up_for_a_second() {
     bench.now = bench.now + Nanos::from_ms(1);
     assert_eq!(bench.lookup(ip(1)), Lookup::Resolving);
     assert_eq!(bench.actions(), [ask(ip(1))]);
+}
+
+#[test]
+fn a_question_without_room_does_not_count_as_asked() {
+    let mut bench = Bench::new(&[]);
+    let mut asked = 0;
+    let mut no_room = |_| {
+        asked += 1;
+        false
+    };
+    assert_eq!(bench.table.lookup(bench.now, ip(1), &mut no_room), Lookup::Resolving);
+    for _ in 0..5 {
+        bench.now = bench.table.deadline();
+        bench.table.on_timer(bench.now, &mut no_room);
+    }
+    assert_eq!(asked, 6);
+    for _ in 0..3 {
+        assert_eq!(bench.step(), 200);
+        assert_eq!(bench.actions(), [ask(ip(1))]);
+    }
+    assert_eq!(bench.step(), 200);
+    assert_eq!(bench.actions(), [Action::Failed(ip(1))]);
 }
 
 #[test]
@@ -297,7 +324,7 @@ mod random {
                     4 => bench.table.confirm(bench.now, ip(last)),
                     _ => {
                         bench.now = bench.now + Nanos::from_ms(wait_ms);
-                        bench.table.on_timer(bench.now, &mut |action| bench.actions.push(action));
+                        bench.table.on_timer(bench.now, &mut |action| note(&mut bench.actions, action));
                     }
                 }
                 let table = &bench.table;
@@ -313,7 +340,7 @@ mod random {
                     break;
                 }
                 bench.now = bench.table.deadline().max(bench.now);
-                bench.table.on_timer(bench.now, &mut |action| bench.actions.push(action));
+                bench.table.on_timer(bench.now, &mut |action| note(&mut bench.actions, action));
             }
             prop_assert_eq!(bench.table.resolving, 0);
             prop_assert_eq!(bench.table.deadline(), Nanos::MAX);

@@ -3,6 +3,7 @@ use crate::net::outbox::FRAME_MAX_BYTES;
 use crate::net::{InterfaceAddr, UnreachableCause, arp, checksum};
 
 mod ipv6;
+mod neighbors;
 
 use proptest::prelude::*;
 
@@ -104,7 +105,7 @@ fn receive(stack: &mut Stack, frame: &[u8]) -> Received {
 
 fn frames(stack: &mut Stack) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
-    stack.poll_transmit(|frame| frames.push(frame.to_vec()));
+    stack.poll_transmit(usize::MAX, |frame| frames.push(frame.to_vec()));
     frames
 }
 
@@ -749,7 +750,7 @@ proptest! {
                 }
                 stack.port_unreachable(now, &frame);
                 stack.on_timer(now);
-                stack.poll_transmit(|own| assert!((60..=FRAME_MAX_BYTES).contains(&own.len())));
+                stack.poll_transmit(usize::MAX, |own| assert!((60..=FRAME_MAX_BYTES).contains(&own.len())));
                 while stack.poll_event().is_some() {}
             }
         }
