@@ -16,7 +16,8 @@ pub(super) struct TokenBucket {
 impl TokenBucket {
     /// A full bucket. A rate or burst of zero lets nothing pass.
     pub(super) fn new(rate_per_s: u32, burst: u32) -> Self {
-        let token_ns = 1_000_000_000_u64.checked_div(u64::from(rate_per_s)).unwrap_or(u64::MAX);
+        let token_ns =
+            1_000_000_000_u64.checked_div(u64::from(rate_per_s)).unwrap_or(u64::MAX).max(1);
         let depth_ns = if rate_per_s == 0 { 0 } else { token_ns.saturating_mul(u64::from(burst)) };
         Self { token_ns, depth_ns, full_at: Nanos::ZERO }
     }
@@ -52,8 +53,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_and_the_last_moment() {
+        let mut bucket = TokenBucket::new(1_000, 5);
+        assert_eq!(taken(&mut bucket, Nanos::ZERO, 20), 5);
+        // Time does not go back; if it did, nothing would pass that would not have passed before.
+        assert_eq!(taken(&mut bucket, Nanos::from_secs(9), 20), 5);
+        assert_eq!(taken(&mut bucket, Nanos::from_secs(8), 20), 0);
+    }
+
+    #[test]
     fn zero_lets_nothing_pass() {
-        for (rate_per_s, burst) in [(0, 5), (5, 0), (0, 0)] {
+        for (rate_per_s, burst) in [(0, 5), (5, 0), (0, 0), (u32::MAX, 0)] {
             let mut bucket = TokenBucket::new(rate_per_s, burst);
             assert_eq!(taken(&mut bucket, Nanos::from_secs(1), 20), 0, "{rate_per_s} {burst}");
         }
