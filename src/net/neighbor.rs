@@ -160,6 +160,12 @@ impl NeighborTable {
         self.position(ip).is_ok_and(|at| self.neighbors[at].state == State::Static)
     }
 
+    /// The station that was last known to have `ip`.
+    pub(super) fn station(&self, ip: IpAddr) -> Option<MacAddr> {
+        let mac = self.neighbors[self.position(ip).ok()?].mac;
+        mac.is_unicast().then_some(mac)
+    }
+
     /// The station that has `ip`; if it is not known, asks for it.
     pub(super) fn lookup(
         &mut self,

@@ -70,17 +70,22 @@ impl Stack {
             ndp::Message::Solicitation { target, source_mac } => {
                 self.receive_solicitation(now, station, src, target, source_mac)
             }
-            ndp::Message::Advertisement { target, target_mac, is_solicited, is_override } => self
-                .receive_advertisement(
+            ndp::Message::Advertisement { target, target_mac, is_solicited, is_override } => {
+                let ip = IpAddr::V6(target);
+                if self.egress.addresses.is_own(ip) {
+                    self.contest_address(now, ip, target_mac.unwrap_or(station));
+                    return Ok(Received::Consumed);
+                }
+                // Where the neighbour is unless it says so is no news (RFC 4861 section 7.2.5): the frame
+                // may come from another station than it is reached at.
+                let known_mac = self.neighbors.station(ip);
+                let mac = target_mac.or(known_mac).ok_or(DropReason::NdIgnored)?;
+                let (may_learn, is_confirmed) = (false, is_solicited);
+                self.receive_advertisement(
                     now,
-                    Advert {
-                        ip: IpAddr::V6(target),
-                        mac: target_mac.unwrap_or(station),
-                        may_learn: false,
-                        is_confirmed: is_solicited,
-                        is_override,
-                    },
-                ),
+                    Advert { ip, mac, may_learn, is_confirmed, is_override },
+                )
+            }
         }
     }
 
@@ -102,9 +107,8 @@ impl Stack {
         }
         let mut heard = Heard::Ignored;
         let reply_to = (!src.is_unspecified()).then(|| (src, source_mac.unwrap_or(station)));
-        if let (Some((_, mac)), true) = (reply_to, self.egress.addresses.is_on_link(asker)) {
-            let (is_confirmed, is_override) = (false, source_mac.is_some());
-            let may_learn = true;
+        if let (Some(mac), true) = (source_mac, self.egress.addresses.is_on_link(asker)) {
+            let (may_learn, is_confirmed, is_override) = (true, false, true);
             let advert = Advert { ip: asker, mac, may_learn, is_confirmed, is_override };
             heard = self.hear(now, advert);
         }
@@ -122,10 +126,6 @@ impl Stack {
         now: Nanos,
         advert: Advert,
     ) -> Result<Received, DropReason> {
-        if self.egress.addresses.is_own(advert.ip) {
-            self.contest_address(now, advert.ip, advert.mac);
-            return Ok(Received::Consumed);
-        }
         match self.hear(now, advert) {
             Heard::StaticMismatch => Err(DropReason::StaticMismatch),
             Heard::Ignored => Err(DropReason::NdIgnored),

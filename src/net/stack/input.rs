@@ -187,7 +187,8 @@ impl Stack {
         } else {
             ours.is_own_v6(packet.dst)
         };
-        if !is_for_us || is_group != link.dst().is_group() {
+        // A group may be sent to one station alone (RFC 6085), one host not to a group of stations.
+        if !is_for_us || link.dst().is_group() && !is_group {
             let reason = if is_group { DropReason::Group } else { DropReason::OtherAddress };
             return Err(if link.dst().is_group() { DropReason::Group } else { reason });
         }

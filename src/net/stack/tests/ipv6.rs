@@ -237,6 +237,65 @@ fn another_station_says_that_it_is_the_neighbor() {
 }
 
 #[test]
+fn a_group_may_be_sent_to_one_station_but_not_a_host_to_a_group_of_them() {
+    let mut stack = dual();
+    let mut question = solicitation(PEER6, IP6);
+    question[..6].copy_from_slice(&MAC.0);
+    assert_eq!(receive(&mut stack, &question), Received::Consumed);
+    assert_eq!(said(&mut stack).len(), 1);
+    let mut shouted = homa();
+    shouted[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+    assert_eq!(receive(&mut stack, &shouted), Received::Dropped(DropReason::Group));
+}
+
+/// From another station than the neighbour is reached at, as of a router with a shared address.
+#[test]
+fn who_does_not_say_where_it_is_changes_nothing() {
+    let mut stack = dual();
+    let from_other = |mut frame: Vec<u8>| {
+        frame[6..12].copy_from_slice(&OTHER_MAC.0);
+        frame
+    };
+    let group = ipv6::solicited_node(IP6);
+    let question = ndp::Message::Solicitation { target: IP6, source_mac: None };
+    let question = from_other(discovery(ipv6::multicast_mac(group), PEER6, group, question));
+    assert_eq!(receive(&mut stack, &question), Received::Consumed);
+    let answers = said(&mut stack);
+    assert_eq!((answers.len(), answers[0].0, answers[0].1.dst), (1, OTHER_MAC, PEER6));
+    let answer = ndp::Message::Advertisement {
+        target: PEER6,
+        target_mac: None,
+        is_solicited: true,
+        is_override: true,
+    };
+    let answer = from_other(discovery(MAC, PEER6, IP6, answer));
+    assert!(matches!(stack.path(START, PEER6.into()), PathState::Resolving), "not learned");
+    assert_eq!(receive(&mut stack, &answer), Received::Dropped(DropReason::NdIgnored));
+    assert!(matches!(stack.path(START, PEER6.into()), PathState::Resolving));
+    // Where it is known, that it answers is news all the same.
+    receive(&mut stack, &advertisement(PEER6, PEER_MAC, false, true));
+    ready(stack.path(START, PEER6.into()));
+    let probe_at = stack.next_deadline().unwrap();
+    assert_eq!(receive(&mut stack, &answer), Received::Consumed);
+    assert_eq!(ready(stack.path(START, PEER6.into())).dst_mac(), PEER_MAC);
+    frames(&mut stack);
+    stack.on_timer(probe_at);
+    assert_eq!((frames(&mut stack), stack.counters().neighbors_moved), (vec![], 0));
+    // Our own address is ours, wherever another says it is.
+    let intruder = ndp::Message::Advertisement {
+        target: IP6,
+        target_mac: None,
+        is_solicited: false,
+        is_override: true,
+    };
+    let intruder = from_other(discovery(MAC, IP6, IP6, intruder));
+    events(&mut stack);
+    assert_eq!(receive(&mut stack, &intruder), Received::Consumed);
+    let conflict = NetEvent::AddressConflict { ip: IP6.into(), mac: OTHER_MAC };
+    assert_eq!(events(&mut stack), [conflict]);
+}
+
+#[test]
 fn discovery_that_is_ignored() {
     let mut stack = dual();
     let ignored = Received::Dropped(DropReason::NdIgnored);
