@@ -163,6 +163,31 @@ fn pings() {
 }
 
 #[test]
+fn static_neighbors_are_not_asked_for() {
+    let _turn = one_at_a_time();
+    let (a, b, scratch) = (Namespace::new("a"), Namespace::new("b"), Scratch::new());
+    a.cable("eth", &b, "eth");
+    let (mac_a, mac_b) = ("02:00:00:00:77:01", "02:00:00:00:77:02");
+    for (host, mac) in [(&a, mac_a), (&b, mac_b)] {
+        host.run(&["ip", "link", "set", "eth", "address", mac]);
+    }
+    let options = format!("--ip 10.77.0.2/24 --neighbor 10.77.0.1={mac_a}");
+    let serving = server(&b, "eth", &scratch, &options);
+    let load = "--workload w2 --outstanding 20 --count 300";
+    let options = format!("--ip 10.77.0.1/24 --server 10.77.0.2 --neighbor 10.77.0.2={mac_b}");
+    client(&a, "eth", &scratch, &format!("{options} {load}")).expect_code(0);
+    let report = client_report(&scratch);
+    expect_clean(&report, 300);
+    let served = stop(serving, &scratch);
+    assert_eq!(counter(&report, "net_arp_requests_sent"), 0, "{:?}", report.counters);
+    assert_eq!(served["counters"]["net_arp_requests_sent"].as_u64().unwrap_or(0), 0, "{served}");
+    // What both say on their own is heard, and agrees.
+    assert!(counter(&report, "net_announcements_sent") > 0, "{:?}", report.counters);
+    assert!(served["counters"]["net_arp_received"].as_u64() > Some(0), "{served}");
+    assert_eq!(served["counters"]["net_drop_static_mismatch"].as_u64().unwrap_or(0), 0, "{served}");
+}
+
+#[test]
 fn a_port_that_nobody_serves_is_reported_at_once() {
     let _turn = one_at_a_time();
     let (a, b, scratch) = (Namespace::new("a"), Namespace::new("b"), Scratch::new());
