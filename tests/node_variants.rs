@@ -432,6 +432,26 @@ fn ordinary_tools_see_the_node() {
     assert_eq!(served["counters"]["net_homa_received"].as_u64(), None, "{served}");
 }
 
+/// How people find out whether large frames get through.
+#[test]
+fn pings_that_fill_jumbo_frames_are_answered() {
+    let _turn = one_at_a_time();
+    let (a, b, scratch) = (Namespace::new("a"), Namespace::new("b"), Scratch::new());
+    a.cable("eth", &b, "eth");
+    for host in [&a, &b] {
+        host.run(&["ip", "link", "set", "eth", "mtu", "9000"]);
+    }
+    a.with_ipv6();
+    a.address("eth", "10.67.0.1/24");
+    a.run(&["ip", "address", "add", "fd67::1/64", "dev", "eth", "nodad"]);
+    let options = format!("{} --ip 10.67.0.2/24 --ip fd67::2/64", device(9_000));
+    let serving = start_server(&b, &scratch, &options);
+    let ping = ["ping", "-M", "do", "-c", "3", "-i", "0.2", "-W", "5", "-s"];
+    expect_tool(&a, &[&ping[..], &["8972", "10.67.0.2"]].concat());
+    expect_tool(&a, &[&ping[..], &["8952", "-6", "fd67::2"]].concat());
+    stop_server(serving, &scratch);
+}
+
 /// Homa to a host whose kernel does not speak it.
 fn kernel_refuses(client: &str, server: &str, address: &str) {
     let (a, b, scratch) = (Namespace::new("a"), Namespace::new("b"), Scratch::new());

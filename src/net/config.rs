@@ -74,7 +74,8 @@ pub struct Config {
     /// How many pings are answered in a row at most.
     pub echo_burst: u32,
     /// How many frames of our own wait for
-    /// [`Stack::poll_transmit`](super::Stack::poll_transmit) at most; each takes 1.5 KB.
+    /// [`Stack::poll_transmit`](super::Stack::poll_transmit) at most; each takes as much memory as a
+    /// frame of the MTU.
     pub own_frames_max: usize,
     /// How many events wait for [`Stack::poll_event`](super::Stack::poll_event) at most.
     pub events_max: usize,

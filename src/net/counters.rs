@@ -160,7 +160,7 @@ pub enum DropReason {
     IcmpUnhandled,
     /// An ICMP error about a packet that is not Homa or not from us, or with an incredible MTU.
     IcmpNotOurs,
-    /// A ping that is too long for one ordinary frame, or beyond the rate limit.
+    /// A ping that is longer than the MTU, or beyond the rate limit.
     EchoRefused,
 }
 

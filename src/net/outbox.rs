@@ -2,45 +2,44 @@
 
 use super::ethernet::FRAME_MIN_BYTES;
 
-/// The longest frame we send on our own: a full Ethernet frame with a tag.
-pub(super) const FRAME_MAX_BYTES: usize = 1518;
-
-#[derive(Debug)]
-struct Slot {
-    bytes: [u8; FRAME_MAX_BYTES],
-    len: usize,
-}
-
 /// A queue of frames in memory taken once; when it is full, new frames are refused.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    slots: Box<[Slot]>,
+    /// As many slots of `frame_bytes` as there are `lens`.
+    slots: Box<[u8]>,
+    /// The length of the frame in each slot.
+    lens: Box<[usize]>,
+    frame_bytes: usize,
     first: usize,
     queued: usize,
 }
 
 impl Outbox {
-    pub(super) fn new(frames_max: usize) -> Self {
-        let slot = |_| Slot { bytes: [0; FRAME_MAX_BYTES], len: 0 };
-        Self { slots: (0..frames_max).map(slot).collect(), first: 0, queued: 0 }
+    /// Room for `frames_max` frames of up to `frame_bytes`, at least the Ethernet minimum.
+    pub(super) fn new(frames_max: usize, frame_bytes: usize) -> Self {
+        let frame_bytes = frame_bytes.max(FRAME_MIN_BYTES);
+        let slots = vec![0; frames_max * frame_bytes].into_boxed_slice();
+        let lens = vec![0; frames_max].into_boxed_slice();
+        Self { slots, lens, frame_bytes, first: 0, queued: 0 }
     }
 
     /// Queues a frame made of `parts` behind each other, padded to the Ethernet minimum. `false` if
     /// the queue is full or the frame too long.
     pub(super) fn push(&mut self, parts: &[&[u8]]) -> bool {
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        if self.queued == self.slots.len() || len > FRAME_MAX_BYTES {
+        if self.queued == self.lens.len() || len > self.frame_bytes {
             return false;
         }
-        let at = (self.first + self.queued) % self.slots.len();
-        let slot = &mut self.slots[at];
+        let at = (self.first + self.queued) % self.lens.len();
+        let slot = &mut self.slots[at * self.frame_bytes..][..self.frame_bytes];
         let mut end = 0;
         for part in parts {
-            slot.bytes[end..end + part.len()].copy_from_slice(part);
+            slot[end..end + part.len()].copy_from_slice(part);
             end += part.len();
         }
-        slot.len = len.max(FRAME_MIN_BYTES);
-        slot.bytes[end..slot.len].fill(0);
+        let padded_len = len.max(FRAME_MIN_BYTES);
+        slot[end..padded_len].fill(0);
+        self.lens[at] = padded_len;
         self.queued += 1;
         true
     }
@@ -53,9 +52,9 @@ impl Outbox {
     /// Takes up to `frames_max` frames out, oldest first.
     pub(super) fn drain(&mut self, frames_max: usize, mut emit: impl FnMut(&[u8])) {
         for _ in 0..frames_max.min(self.queued) {
-            let slot = &self.slots[self.first];
-            emit(&slot.bytes[..slot.len]);
-            self.first = (self.first + 1) % self.slots.len();
+            let start = self.first * self.frame_bytes;
+            emit(&self.slots[start..][..self.lens[self.first]]);
+            self.first = (self.first + 1) % self.lens.len();
             self.queued -= 1;
         }
     }
@@ -65,6 +64,8 @@ impl Outbox {
 mod tests {
     use super::*;
 
+    const FRAME_BYTES: usize = 1518;
+
     fn drained(outbox: &mut Outbox) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         outbox.drain(usize::MAX, |frame| frames.push(frame.to_vec()));
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_stays() {
-        let mut outbox = Outbox::new(3);
+        let mut outbox = Outbox::new(3, FRAME_BYTES);
         assert!((1..=3).all(|n| outbox.push(&[&[n; 60]])));
         let mut taken = Vec::new();
         outbox.drain(0, |frame| taken.push(frame[0]));
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn frames_come_out_in_order_and_the_ring_wraps() {
-        let mut outbox = Outbox::new(3);
+        let mut outbox = Outbox::new(3, FRAME_BYTES);
         for round in 0..5_u8 {
             assert!(outbox.push(&[&[round; 70]]));
             assert!(outbox.push(&[&[round; 30], &[round + 100; 31]]));
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses() {
-        let mut outbox = Outbox::new(2);
+        let mut outbox = Outbox::new(2, FRAME_BYTES);
         assert!(outbox.push(&[&[1; 60]]) && outbox.push(&[&[2; 60]]));
         assert!(!outbox.push(&[&[3; 60]]));
         assert_eq!(drained(&mut outbox), [[1; 60], [2; 60]]);
@@ -105,12 +106,12 @@ mod tests {
 
     #[test]
     fn short_frames_are_padded_with_zeros_and_long_ones_refused() {
-        let mut outbox = Outbox::new(1);
-        assert!(outbox.push(&[&[9; FRAME_MAX_BYTES]]));
-        assert_eq!(drained(&mut outbox)[0].len(), FRAME_MAX_BYTES);
+        let mut outbox = Outbox::new(1, FRAME_BYTES);
+        assert!(outbox.push(&[&[9; FRAME_BYTES]]));
+        assert_eq!(drained(&mut outbox)[0].len(), FRAME_BYTES);
         assert!(outbox.push(&[&[9; 42]]));
         let frame = drained(&mut outbox).remove(0);
         assert_eq!((&frame[..42], &frame[42..]), (&[9; 42][..], &[0; 18][..]));
-        assert!(!outbox.push(&[&[9; FRAME_MAX_BYTES], &[9]]));
+        assert!(!outbox.push(&[&[9; FRAME_BYTES], &[9]]));
     }
 }

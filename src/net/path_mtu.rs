@@ -46,6 +46,11 @@ impl PathMtus {
         Self { link_bytes, configured, learned, learned_max, keep_ns }
     }
 
+    /// Bytes of the largest IP packet that the link takes.
+    pub(super) const fn link_bytes(&self) -> u16 {
+        self.link_bytes
+    }
+
     /// Bytes of the largest IP packet that gets to `ip`.
     pub(super) fn mtu_bytes(&self, ip: IpAddr) -> u16 {
         let configured = self.configured.iter().find(|&&(peer, _)| peer == ip);

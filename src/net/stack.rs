@@ -140,6 +140,11 @@ impl fmt::Display for UnreachableReason {
     }
 }
 
+/// Bytes of the longest frame that is sent on our own: a ping that fills a packet, or an ICMP error.
+fn own_frame_bytes(mtu_bytes: u16) -> usize {
+    ethernet::TAGGED_HEADER_BYTES + usize::from(mtu_bytes.max(ipv6::MTU_MIN_BYTES))
+}
+
 /// One network interface with its addresses, see the [module](super).
 #[derive(Debug)]
 pub struct Stack {
@@ -183,7 +188,7 @@ impl Stack {
         let egress = Egress {
             link: Link { mac: config.mac, vlan: config.vlan },
             addresses: Addresses::new(&config.addresses),
-            outbox: Outbox::new(config.own_frames_max),
+            outbox: Outbox::new(config.own_frames_max, own_frame_bytes(config.mtu_bytes)),
             events: EventQueue::new(config.events_max),
             counters: Counters::default(),
         };
@@ -346,6 +351,11 @@ impl Stack {
         let mut gateways = self.gateways.iter();
         let gateway = gateways.find(|gateway| gateway.is_ipv4() == dst.is_ipv4());
         Ok((dst, *gateway.ok_or(UnreachableReason::NoRoute)?))
+    }
+
+    /// Bytes of the largest IP packet that the link takes.
+    pub(super) const fn mtu_bytes(&self) -> usize {
+        self.path_mtus.link_bytes() as usize
     }
 
     /// Bytes of the largest Homa packet, header included, that gets to `dst` in one piece.

@@ -3,7 +3,6 @@
 use super::super::egress::Way;
 use super::super::event::QuotedPacket;
 use super::super::icmp::{self, Message};
-use super::super::outbox::FRAME_MAX_BYTES;
 use super::super::{ethernet, icmpv6, ipv4, ipv6};
 use super::input::{Checked, IpPacket};
 use super::{DropReason, IpChecksum, MacAddr, NetEvent, Received, Stack};
@@ -75,8 +74,8 @@ impl Stack {
             IpPacket::V4(_) => ipv4::HEADER_BYTES,
             IpPacket::V6(_) => ipv6::HEADER_BYTES,
         };
-        let reply_bytes = self.egress.link.header_bytes() + ip_bytes + START_BYTES + rest.len();
-        let may_answer = link.src().is_unicast() && reply_bytes <= FRAME_MAX_BYTES;
+        let reply_bytes = ip_bytes + START_BYTES + rest.len();
+        let may_answer = link.src().is_unicast() && reply_bytes <= self.mtu_bytes();
         if !may_answer || !self.echo_bucket.take(now) {
             return Err(DropReason::EchoRefused);
         }
