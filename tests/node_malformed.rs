@@ -4,25 +4,18 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
-use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use homa::dpdk::{Eal, EalConfig, Hugepages, MbufCache, Mempool, Port, PortBuilder};
-use homa::dpdk::{RxBurst, RxQueue, TxBurst, TxQueue};
-use homa::net::{self, MacAddr};
-use homa::node::{App, CallFailed, Cx, IdlePolicy, Node, NodeConfig, Request, Response};
+use homa::dpdk::Mempool;
+use homa::net::HOMA_PROTOCOL;
+use homa::node::{App, CallFailed, Cx, Request, Response};
 use homa::wire::{Body, Header, HomaPort, Packet, PacketType, Resend, RpcId};
 
-const OURS: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 2);
-const OUR_MAC: [u8; 6] = [2, 0x90, 0, 0, 0, 2];
-const PEER: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
-const PEER_MAC: [u8; 6] = [2, 0x90, 0, 0, 0, 1];
+use support::wire::{self, StopAtEnd, Wire};
+
 const PORT: HomaPort = HomaPort(4000);
 /// Where the type of a packet is in it.
 const TYPE_AT: usize = 11;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that must not be asked.
 struct Unasked;
@@ -68,109 +61,24 @@ fn nonsense() -> Vec<Vec<u8>> {
     all
 }
 
-fn frame(homa: &[u8]) -> Vec<u8> {
-    let mut ip = vec![0x45, 0];
-    ip.extend((20 + homa.len() as u16).to_be_bytes());
-    ip.extend([0, 0, 0x40, 0, 64, 146, 0, 0]);
-    ip.extend(PEER.octets());
-    ip.extend(OURS.octets());
-    let words = ip.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-    let sum: u32 = words.sum();
-    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    let mut frame = [OUR_MAC, PEER_MAC].concat();
-    frame.extend([8, 0]);
-    frame.extend(ip);
-    frame.extend(homa);
-    // Ethernet pads: the IP header says where the packet ends.
-    frame.resize(frame.len().max(60), 0);
-    frame
-}
-
-/// The other end of the ring, without a node.
-struct Wire {
-    rx: RxQueue,
-    tx: TxQueue,
-    cache: MbufCache,
-    port: Port,
-}
-
-impl Wire {
-    fn open(eal: &Eal, pool: &Mempool) -> Self {
-        let mut port = PortBuilder::new(pool).open(eal, 1).expect("the other port");
-        let (rx, tx) = (port.take_rx_queue(0), port.take_tx_queue(0));
-        Self { rx: rx.expect("a queue"), tx: tx.expect("a queue"), cache: pool.cache(), port }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        let mut mbuf = self.cache.alloc().expect("a packet buffer");
-        assert!(mbuf.extend_from_slice(bytes));
-        let mut burst = TxBurst::<1>::new();
-        burst.push(mbuf).expect("room");
-        let begin = Instant::now();
-        while burst.flush(&mut self.tx) == 0 {
-            assert!(begin.elapsed() < PATIENCE, "the node takes nothing");
-            thread::yield_now();
-        }
-    }
-
-    /// The Homa packets that have come until one has.
-    fn receive(&mut self) -> Vec<Packet> {
-        let begin = Instant::now();
-        let mut packets = Vec::new();
-        let mut burst = RxBurst::<32>::new();
-        while packets.is_empty() {
-            assert!(begin.elapsed() < PATIENCE, "no answer");
-            self.rx.rx_burst(&mut burst);
-            let frames: Vec<Vec<u8>> = burst.by_ref().map(|mbuf| mbuf.data().to_vec()).collect();
-            let homa = frames.iter().filter(|frame| frame[12..14] == [8, 0] && frame[23] == 146);
-            packets.extend(homa.map(|frame| Packet::parse(&frame[34..]).expect("a packet")));
-        }
-        packets
-    }
-}
-
 #[test]
 fn packets_of_invalid_type_or_length_are_dropped_and_counted() {
-    let devices = vec!["ring:wire".parse().expect("a device"); 2];
-    let eal = Eal::start(&EalConfig {
-        devices,
-        hugepages: Hugepages::Never,
-        memory_mb: 256,
-        file_prefix: format!("homa-test-{}", std::process::id()),
-        ..EalConfig::default()
-    })
-    .expect("DPDK starts");
-    let config = NodeConfig::new("ring:wire".parse().expect("a device"), OURS, 24);
-    let mut node = Node::start_on(
-        &eal,
-        0,
-        &NodeConfig {
-            idle: IdlePolicy::Sleep,
-            rx_mbufs: 8_191,
-            tx_mbufs: 8_191,
-            mac: Some(MacAddr(OUR_MAC)),
-            net: net::Config {
-                static_neighbors: vec![(PEER.into(), MacAddr(PEER_MAC))],
-                ..config.net.clone()
-            },
-            ..config
-        },
-    )
-    .expect("a node");
+    let eal = wire::start_eal();
+    let mut node = wire::start_node(&eal);
     let pool = Mempool::builder().mbufs(4_095).build(&eal).expect("a pool");
     let mut wire = Wire::open(&eal, &pool);
-    let stop = node.stop_flag();
+    let stop = StopAtEnd(node.stop_flag());
     let nonsense = nonsense();
     let report = thread::scope(|scope| {
         let running = scope.spawn(|| node.run(|_| Unasked));
+        let stop = stop;
         for packet in &nonsense {
-            wire.send(&frame(packet));
+            wire.send(&wire::frame(HOMA_PROTOCOL, packet));
         }
         // What comes behind them is answered, and they are not.
-        wire.send(&frame(&question()));
-        let answers = wire.receive();
-        stop.store(true, Ordering::Relaxed);
+        wire.send(&wire::frame(HOMA_PROTOCOL, &question()));
+        let answers = wire.receive_homa();
+        drop(stop);
         assert_eq!(answers.len(), 1, "{answers:?}");
         assert_eq!(answers[0].body, Body::RpcUnknown);
         assert_eq!(answers[0].header.sender_id, RpcId(0x1234).flip());
@@ -180,9 +88,7 @@ fn packets_of_invalid_type_or_length_are_dropped_and_counted() {
     assert_eq!(report.stats.malformed, nonsense.len() as u64, "{:?}", report.stats);
     let occupancy = report.occupancy;
     assert_eq!((occupancy.server_rpcs, occupancy.retained_packets), (0, 0), "{occupancy:?}");
-    let Wire { rx, tx, cache, port } = wire;
-    drop((rx, tx, cache));
-    port.close().expect("the port closes");
+    wire.close();
     node.close().expect("every packet buffer is back");
     drop(pool);
     eal.shutdown().expect("nothing is left");

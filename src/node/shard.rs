@@ -571,14 +571,16 @@ impl<'a, A: App> Shard<'a, A> {
 
     fn on_peer_unreachable(&mut self, now: Nanos, cause: UnreachableCause, quoted: &QuotedPacket) {
         // A short quotation does not say which RPC it was.
-        if quoted.sender_id.is_some() && !self.is_under_way(quoted) {
+        let (local, remote) = (HomaPort(quoted.src_port), HomaPort(quoted.dst_port));
+        let can_be_ours = match quoted.sender_id {
+            Some(_) => self.is_under_way(quoted),
+            None => self.transport.has_rpc_between(quoted.dst.into(), local, remote),
+        };
+        if !can_be_ours {
             return;
         }
         let what = match cause {
-            UnreachableCause::Port => Unreachable::Port {
-                local: HomaPort(quoted.src_port),
-                remote: HomaPort(quoted.dst_port),
-            },
+            UnreachableCause::Port => Unreachable::Port { local, remote },
             UnreachableCause::Protocol => {
                 let peer = quoted.dst;
                 if let Some(times) = self.complaints.count(About::NotHoma, peer) {

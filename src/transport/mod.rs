@@ -313,6 +313,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
+    /// Whether there is any RPC with the host `addr` between our port `local` and its port `remote`: all
+    /// that can be asked about a packet of which no more is known.
+    pub fn has_rpc_between(&mut self, addr: HostAddr, local: HomaPort, remote: HomaPort) -> bool {
+        let Some(peer) = self.peers.find(addr) else { return false };
+        (0..self.rpcs.bound())
+            .filter_map(|index| self.rpcs.get(index))
+            .any(|rpc| rpc.peer == peer && rpc.local_port == local && rpc.remote_port == remote)
+    }
+
     fn inbound(&self, index: u32) -> Option<&Inbound<B>> {
         self.rpcs.get(index)?.inbound.as_ref()
     }

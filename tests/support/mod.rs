@@ -10,6 +10,7 @@ pub(crate) mod ping;
 pub(crate) mod planned_calls;
 pub(crate) mod process;
 pub(crate) mod scratch;
+pub(crate) mod wire;
 
 use homa::transport::Config;
 use std::sync::{Mutex, MutexGuard, PoisonError};

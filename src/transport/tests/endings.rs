@@ -187,6 +187,38 @@ fn unreachable_frees_the_server_of_a_closed_client() {
     assert!(solo.events().is_empty());
 }
 
+/// What is asked before news about undelivered packets is believed.
+#[test]
+fn only_packets_of_our_rpcs_can_be_undelivered() {
+    let mut solo = solo::Solo::new(solo::config());
+    solo.answered(RpcId(4));
+    let id = solo.shard.next_rpc_id().unwrap();
+    solo.shard.call(solo.now, solo.port, SERVER, SERVICE, outgoing(10, 0), 1).unwrap();
+    let elsewhere = "10.0.0.77".parse().unwrap();
+    for (addr, port, id, ours) in [
+        (SERVER, solo.port, id, true),
+        (SERVER, solo.port, RpcId(id.0 + 2), false),
+        (SERVER, HomaPort(7), id, false),
+        (CLIENT, solo.port, id, false),
+        (elsewhere, solo.port, id, false),
+        (CLIENT, SERVICE, RpcId(4).flip(), true),
+        (CLIENT, SERVICE, RpcId(6).flip(), false),
+    ] {
+        assert_eq!(solo.shard.has_rpc(addr, port, id), ours, "{addr} {port:?} {id}");
+    }
+    for (addr, local, remote, ours) in [
+        (SERVER, solo.port, SERVICE, true),
+        (SERVER, solo.port, HomaPort(7), false),
+        (SERVER, HomaPort(7), SERVICE, false),
+        (elsewhere, solo.port, SERVICE, false),
+        (CLIENT, SERVICE, solo::FOREIGN_PORT, true),
+        (CLIENT, solo::FOREIGN_PORT, SERVICE, false),
+    ] {
+        let found = solo.shard.has_rpc_between(addr, local, remote);
+        assert_eq!(found, ours, "{addr} {local:?} {remote:?}");
+    }
+}
+
 #[test]
 fn unreachable_for_a_stranger_changes_nothing() {
     let mut solo = solo::Solo::new(solo::config());
