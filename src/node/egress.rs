@@ -241,7 +241,7 @@ impl<'a> Sink<'a> {
 
     #[cold]
     fn look_up(&mut self, to: PeerRef) -> Way {
-        // A cached way means that packets went back and forth: no need to ask whether it is there.
+        // A way that was used before need not be one still: the stack asks for itself, now and then.
         let index = to.index as usize;
         match self.stack.path(self.now, to.addr.ip()) {
             PathState::Ready(path) => {
