@@ -1,7 +1,7 @@
 //! A run beside the published curves, by tenths of the messages.
 
 use super::sigcomm18::{Curve, CurvePoint, PaperLoad};
-use super::tally::Tally;
+use super::tally::{Bin, Tally};
 
 /// Bins with fewer messages are put together before percentiles are taken.
 const MESSAGES_MIN: u64 = 1_000;
@@ -31,8 +31,10 @@ pub struct Line {
     pub upper_bytes: u32,
     /// Messages of the run in it, about.
     pub messages: u64,
-    /// This run.
+    /// This run, its percentiles taken as the published ones as far as it is known how.
     pub ours: Slowdown,
+    /// p99 of this run with the messages of all receivers together, where `ours` is not that.
+    pub p99_together: Option<f64>,
     /// Published: Homa.
     pub homa: Slowdown,
     /// Published: pFabric.
@@ -66,7 +68,15 @@ impl Comparison {
     /// none, or if nothing was measured.
     pub fn new(tally: &Tally, workload: &str, load: PaperLoad) -> Option<Self> {
         let all = tally.all();
-        Self::of(&measured(tally), (all.count, all.mean()), workload, load)
+        let mut found = Self::of(&measured(tally), (all.count, all.mean()), workload, load)?;
+        if tally.is_by_receiver() {
+            let together = together(tally);
+            for line in &mut found.lines {
+                let (from, to) = line.range_pct;
+                line.p99_together = Some(between(&together, from, to).p99);
+            }
+        }
+        Some(found)
     }
 
     /// The same for a curve of which the number of messages and the mean of all are known.
@@ -90,6 +100,7 @@ impl Comparison {
                 upper_bytes: homa.size_at(to),
                 messages: (messages as f64 * (to - from) / 100.0) as u64,
                 ours: between(ours, from, to),
+                p99_together: None,
                 homa: between(&homa, from, to),
                 pfabric: between(&pfabric, from, to),
                 oracle: between(&oracle, from, to),
@@ -102,18 +113,30 @@ impl Comparison {
     }
 }
 
-/// A curve of what was measured. Percentiles of few messages are too low at the top: bins are merged.
+/// A curve of what was measured, with percentiles of receivers if the tally has them.
 pub fn measured(tally: &Tally) -> Curve {
-    let merged = tally.merged(MESSAGES_MIN);
-    let all = tally.all().count as f64;
-    let point = |bin: &super::tally::Bin| CurvePoint {
+    match tally.is_by_receiver() {
+        true => curve(tally, tally.all().count),
+        false => together(tally),
+    }
+}
+
+/// The curve of all receivers together. Percentiles of few messages are too low at the top: bins are
+/// merged.
+fn together(tally: &Tally) -> Curve {
+    curve(&tally.merged(MESSAGES_MIN), tally.all().count)
+}
+
+fn curve(tally: &Tally, messages: u64) -> Curve {
+    let bins = tally.bins().iter().enumerate().filter(|(_, bin)| bin.count > 0);
+    let point = |(index, bin): (usize, &Bin)| CurvePoint {
         upper_bytes: bin.upper_bytes,
-        count_pct: 100.0 * bin.count as f64 / all,
+        count_pct: 100.0 * bin.count as f64 / messages as f64,
         mean: bin.mean(),
-        p50: bin.quantile(0.5),
-        p99: bin.quantile(0.99),
+        p50: tally.quantile(index, 0.5),
+        p99: tally.quantile(index, 0.99),
     };
-    Curve(merged.bins().iter().filter(|bin| bin.count > 0).map(point).collect())
+    Curve(bins.map(point).collect())
 }
 
 /// The part of each bin that lies between two shares of the messages, with the bin.
@@ -202,6 +225,28 @@ mod tests {
         assert_eq!(verdict(0.5), Verdict::Passed, "better is well");
         assert_eq!(verdict(1.2), Verdict::Worse(21));
         assert!(matches!(verdict(1.07), Verdict::Worse(10..=11)), "{:?}", verdict(1.07));
+    }
+
+    /// One message in fifty is slow: four of five receivers have none.
+    #[test]
+    fn by_receiver_and_together_are_told_apart() {
+        let mut tally = Tally::new([1_442]).by_receiver(1);
+        for i in 0..10_000_u16 {
+            tally.delivered(&Delivery {
+                at_ns: 2,
+                started_ns: 1,
+                src: 0,
+                dst: i / 10,
+                size_bytes: 1_000,
+                slowdown: if i % 50 == 0 { 11.0 } else { 1.0 },
+                measured: true,
+                intact: true,
+            });
+        }
+        let found = Comparison::new(&tally, "w5", PaperLoad::Eighty).unwrap();
+        let line = &found.lines[0];
+        assert!((line.ours.p99 - 3.0).abs() < 1e-6, "one receiver in five has 11: {line:?}");
+        assert!((line.p99_together.unwrap() - 11.0).abs() < 0.1, "{line:?}");
     }
 
     #[test]

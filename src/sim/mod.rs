@@ -57,6 +57,7 @@ mod nic;
 mod observe;
 mod packet;
 #[cfg(feature = "cli")]
+mod receivers;
 mod record;
 #[cfg(feature = "cli")]
 mod run_record;

@@ -27,6 +27,9 @@ pub struct Record {
     pub slowdown: (f64, f64, f64),
     /// By size.
     pub curve: Vec<CurvePoint>,
+    /// The percentiles of `curve` are means over receivers.
+    #[serde(default)]
+    pub is_by_receiver: bool,
     /// Queues and progress over the time of the measurement, of the first run.
     pub samples: Vec<Sample>,
     /// Packets that switches dropped.
@@ -86,6 +89,13 @@ impl Record {
                      tolerance (p50 and mean 5 %, p99 10 %)."
                 ),
             });
+        }
+        if self.is_by_receiver {
+            text.push(
+                "The percentiles by size are means over receivers, as the published ones of Homa are; \
+                 those of the messages of all receivers together are higher."
+                    .into(),
+            );
         }
         let mut charts = vec![
             self.slowdown_chart("median slowdown", |point| point.p50),
@@ -320,6 +330,7 @@ mod tests {
             messages: 1_000_000,
             slowdown: (1.4, 1.3, 2.3),
             curve,
+            is_by_receiver: false,
             samples: (0..500).map(sample).collect(),
             dropped: 0,
         }

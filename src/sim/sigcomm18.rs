@@ -1,7 +1,6 @@
 //! The set-up of the published simulations of the Homa paper (SIGCOMM 2018), and their curves.
 
 use crate::load::workload::Workload;
-use crate::transport::Order;
 
 use super::config::{
     Buffer, Exchange, Framing, HomaConfig, HostConfig, NetworkConfig, Routing, SimConfig,
@@ -43,6 +42,10 @@ impl PaperLoad {
     }
 }
 
+const HOSTS: u16 = 144;
+/// RTTbytes of the published runs: what is sent without a grant, and granted ahead of what has come.
+const RTT_BYTES: u32 = 9_328;
+
 /// The preset: 144 hosts in 9 racks, 10 Gbps to hosts, 40 Gbps between switches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sigcomm18 {
@@ -77,12 +80,8 @@ impl Sigcomm18 {
     /// The settings of the simulator. What the paper's Homa does differently from the defaults of
     /// this library: a window per message instead of a budget, seven messages granted to at a time, a
     /// grant per packet, no share for the oldest, no fast lane for short messages beside SRPT, and a NIC
-    /// that asks for the next packet when it is idle. Not of the paper are the size of that window and
-    /// the order of messages.
+    /// that asks for the next packet when it is idle.
     pub fn config(&self) -> SimConfig {
-        let segment_bytes = self.framing.segment_bytes();
-        // Round trip of a grant and a full packet: 9680 bytes on the wire; in whole packets.
-        let rtt_bytes = 7 * segment_bytes;
         SimConfig {
             seed: self.seed,
             network: NetworkConfig {
@@ -110,14 +109,9 @@ impl Sigcomm18 {
             },
             homa: HomaConfig {
                 message_max_bytes: 100_000_000,
-                unsched_bytes: rtt_bytes,
+                unsched_bytes: RTT_BYTES,
                 incast_rpcs_min: 0,
-                // The paper says bytes left. This comes nearer to its curve for W5, and was chosen by
-                // it; see docs/SIMULATION.md.
-                order: Order::Product,
-                // With no more than a round trip, whatever a packet or a grant waits for on its way leaves
-                // the message with less than the link carries.
-                window_bytes: 10 * segment_bytes,
+                window_bytes: RTT_BYTES,
                 incoming_max_bytes: i32::MAX as u32,
                 overcommit_max: 7,
                 grant_min_bytes: 0,
@@ -155,6 +149,38 @@ impl Sigcomm18 {
             "w4" | "w5" => 1,
             _ => 0,
         }
+    }
+
+    /// Messages that each receiver had in the published run of a workload. At 80 % the length of the run is
+    /// known; the shares of the bins of W5 are multiples of 1/97,570 and, at 50 %, of 1/108,847, which
+    /// tells the number of all messages. The other runs at 50 % are taken to have had as many as at 80 %.
+    fn published_messages(workload: &Workload, load: PaperLoad) -> Option<f64> {
+        let seconds = match (workload.name(), load) {
+            ("w1", _) => 1.2,
+            ("w2", _) => 3.0,
+            ("w3" | "w4", _) => 3.75,
+            ("w5", PaperLoad::Eighty) => return Some(97_570.0 / f64::from(HOSTS)),
+            ("w5", PaperLoad::Half) => return Some(108_847.0 / f64::from(HOSTS)),
+            _ => return None,
+        };
+        Some(seconds * Self::payload_bps(workload, 0.8) / 8.0 / workload.mean_bytes())
+    }
+
+    /// Receivers whose messages are taken together for percentiles, in a run of `measure_ns`; `None` for
+    /// all of them.
+    ///
+    /// The published percentiles are means over receivers (see docs/SIMULATION.md): of as many receivers
+    /// together as have as many messages in this run as each had in the published one.
+    pub fn receivers_together(
+        workload: &Workload,
+        load: PaperLoad,
+        measure_ns: u64,
+    ) -> Option<u16> {
+        let published = Self::published_messages(workload, load)?;
+        let bps = Self::payload_bps(workload, load.fraction());
+        let ours = measure_ns as f64 / 1e9 * bps / 8.0 / workload.mean_bytes();
+        let together = (published / ours).round().max(1.0);
+        (together < f64::from(HOSTS)).then_some(together as u16)
     }
 
     /// The payload rate that each host offers, in bits per second: the load counts headers and grants
@@ -254,6 +280,30 @@ mod tests {
             }
         }
         assert_eq!(Curve::published("w1", "NDP", PaperLoad::Half), None);
+    }
+
+    /// By chance one share in fifty would be so near to a multiple.
+    #[test]
+    fn the_published_shares_tell_the_number_of_messages() {
+        for (load, messages) in [(PaperLoad::Eighty, 97_570.0), (PaperLoad::Half, 108_847.0)] {
+            let Curve(points) = Curve::published("w5", "Homa", load).unwrap();
+            let counts = points.iter().map(|point| point.count_pct * messages / 100.0);
+            let off = counts.map(|count| (count - count.round()).abs()).fold(0.0, f64::max);
+            assert!(off < 0.01, "{load:?}: {off}");
+        }
+    }
+
+    #[test]
+    fn receivers_have_as_many_messages_as_in_the_published_run() {
+        let together = |name, load, ms: u64| {
+            let workload = Workload::embedded(name).unwrap();
+            Sigcomm18::receivers_together(&workload, load, ms * 1_000_000)
+        };
+        assert_eq!(together("w5", PaperLoad::Eighty, 1_900), Some(1));
+        assert_eq!(together("w5", PaperLoad::Eighty, 400), Some(5));
+        assert_eq!(together("w5", PaperLoad::Half, 1_694), Some(2));
+        assert_eq!(together("w4", PaperLoad::Eighty, 250), Some(15));
+        assert_eq!(together("w1", PaperLoad::Eighty, 5), None, "240 times 144 receivers' worth");
     }
 
     /// p99 of neighbouring bins of the published curves steps up at our cutoffs.

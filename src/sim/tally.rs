@@ -1,6 +1,7 @@
 //! Slowdowns by message size.
 
 use super::observe::{Delivery, Observer};
+use super::receivers::ByReceiver;
 
 /// Mantissa bits of a histogram class: slowdowns are kept to 0.1 %.
 const MANTISSA_BITS: u32 = 10;
@@ -75,6 +76,7 @@ pub struct Tally {
     bins: Vec<Bin>,
     all: Bin,
     damaged: u64,
+    by_receiver: Option<ByReceiver>,
 }
 
 impl Tally {
@@ -85,7 +87,28 @@ impl Tally {
         if bins.is_empty() {
             bins.push(bin(u32::MAX));
         }
-        Self { bins, all: bin(u32::MAX), damaged: 0 }
+        Self { bins, all: bin(u32::MAX), damaged: 0, by_receiver: None }
+    }
+
+    /// Takes the percentiles of each bin from every `per_group` neighbouring receivers by themselves, and
+    /// their mean: see [`Sigcomm18::receivers_together`](super::Sigcomm18::receivers_together).
+    pub fn by_receiver(mut self, per_group: u16) -> Self {
+        self.by_receiver = Some(ByReceiver::new(self.bins.len(), per_group));
+        self
+    }
+
+    /// Whether percentiles are those of receivers.
+    pub fn is_by_receiver(&self) -> bool {
+        self.by_receiver.is_some()
+    }
+
+    /// The slowdown that a fraction `q` of the messages of a bin does not exceed: of all of them, or the
+    /// mean over receivers. Not a number without messages.
+    pub fn quantile(&self, bin: usize, q: f64) -> f64 {
+        match &self.by_receiver {
+            Some(receivers) => receivers.quantile(bin, q),
+            None => self.bins[bin].quantile(q),
+        }
     }
 
     /// The bins in order of size.
@@ -110,10 +133,13 @@ impl Tally {
         }
         self.all.add(&other.all);
         self.damaged += other.damaged;
+        if let (Some(mine), Some(theirs)) = (&mut self.by_receiver, &other.by_receiver) {
+            mine.add(theirs);
+        }
     }
 
     /// Neighbouring bins put together until each has at least `messages_min` messages (the last may
-    /// have fewer), so that percentiles mean something.
+    /// have fewer), so that percentiles, of all receivers together, mean something.
     pub fn merged(&self, messages_min: u64) -> Self {
         let mut bins: Vec<Bin> = Vec::new();
         for bin in &self.bins {
@@ -125,7 +151,7 @@ impl Tally {
                 None => bins.push(bin.clone()),
             }
         }
-        Self { bins, all: self.all.clone(), damaged: self.damaged }
+        Self { bins, all: self.all.clone(), damaged: self.damaged, by_receiver: None }
     }
 
     /// The header of [`Tally::csv_rows`].
@@ -143,7 +169,7 @@ impl Tally {
         let (count, bytes) = (self.all.count as f64 / 100.0, self.all.bytes as f64 / 100.0);
         let (mut below, mut bytes_below) = (0, 0);
         let mut text = String::new();
-        for bin in self.bins.iter().filter(|bin| bin.count > 0) {
+        for (index, bin) in self.bins.iter().enumerate().filter(|(_, bin)| bin.count > 0) {
             below += bin.count;
             bytes_below += bin.bytes;
             text += &format!(
@@ -154,8 +180,8 @@ impl Tally {
                 below as f64 / count,
                 bytes_below as f64 / bytes,
                 bin.mean(),
-                bin.quantile(0.5),
-                bin.quantile(0.99),
+                self.quantile(index, 0.5),
+                self.quantile(index, 0.99),
             );
         }
         text
@@ -171,6 +197,9 @@ impl Observer for Tally {
         let last = self.bins.len() - 1;
         let bin = self.bins.partition_point(|bin| bin.upper_bytes < delivery.size_bytes).min(last);
         self.bins[bin].record(delivery.size_bytes, delivery.slowdown);
+        if let Some(receivers) = &mut self.by_receiver {
+            receivers.record(bin, delivery.dst, delivery.slowdown);
+        }
         self.all.record(delivery.size_bytes, delivery.slowdown);
     }
 }

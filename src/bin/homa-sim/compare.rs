@@ -96,9 +96,13 @@ fn job(
     let curve = Curve::published(name, "Homa", load).ok_or("no published curve")?;
     let mut config = preset(preset_args, name, time_ns)?;
     config.seed += run;
+    let mut tally = Tally::new(curve.0.iter().map(|point| point.upper_bytes));
+    if let Some(together) = Sigcomm18::receivers_together(&workload, load, config.time.measure_ns) {
+        tally = tally.by_receiver(together);
+    }
     Ok(Job {
         payload_bps: Sigcomm18::payload_bps(&workload, load.fraction()),
-        tally: Tally::new(curve.0.iter().map(|point| point.upper_bytes)),
+        tally,
         workload,
         config,
         traffic: Traffic::default(),
@@ -118,21 +122,29 @@ fn print_share_of_headers(comparison: &Comparison, paper_mean: f64) {
 
 fn print(name: &str, load: PaperLoad, comparison: &Comparison) {
     println!("{} at {:.0} %: slowdown", name.to_uppercase(), load.fraction() * 100.0);
+    let is_by_receiver = comparison.lines.iter().any(|line| line.p99_together.is_some());
+    let together = if is_by_receiver { " together" } else { "" };
     println!(
         "                       ---- mean ---    ------ p50 ----------------    ------ p99 ----------------"
     );
     println!(
-        " messages   up to bytes   ours   Homa     ours   Homa pFabric oracle     ours   Homa pFabric oracle"
+        " messages   up to bytes   ours   Homa     ours   Homa pFabric oracle     ours   Homa pFabric oracle{together}"
     );
     for line in &comparison.lines {
         let Line { range_pct: (from, to), upper_bytes, ours, homa, pfabric, oracle, .. } = line;
         let mean = format!("{:6.3} {:6.3}", ours.mean, homa.mean);
         let p50 = [ours, homa, pfabric, oracle].map(|of| format!("{:6.3}", of.p50)).join(" ");
         let p99 = [ours, homa, pfabric, oracle].map(|of| format!("{:6.2}", of.p99)).join(" ");
-        println!("{from:3.0}-{to:3.0} %  {upper_bytes:12} {mean}   {p50}   {p99}");
+        let together = line.p99_together.map_or(String::new(), |p99| format!("   {p99:6.2}"));
+        println!("{from:3.0}-{to:3.0} %  {upper_bytes:12} {mean}   {p50}   {p99}{together}");
     }
     let (ours, homa) = comparison.mean;
     println!("mean of all {ours:.3}, Homa {homa:.3}");
+    if is_by_receiver {
+        println!(
+            "p50 and p99: means over receivers, as Homa's; \"together\": p99 of the messages of all receivers"
+        );
+    }
 }
 
 fn conclude(verdicts: &[(&str, Verdict)]) -> ExitCode {

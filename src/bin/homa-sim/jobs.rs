@@ -82,6 +82,7 @@ pub(crate) fn record(job: &Job, load: f64, outcomes: &[Outcome], tally: &Tally) 
         messages: all.count,
         slowdown: (all.mean(), all.quantile(0.5), all.quantile(0.99)),
         curve: measured(tally).0,
+        is_by_receiver: tally.is_by_receiver(),
         samples: first.samples.clone(),
         dropped: outcomes.iter().map(|outcome| outcome.summary.packets.dropped).sum(),
     }
