@@ -62,11 +62,13 @@ fn pkg_config(query: &str) -> Vec<String> {
             ))
         });
     if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let because = if said.trim().is_empty() { "" } else { ": " };
         fail(&format!(
-            "pkg-config does not know libdpdk 22.11 or later: {}. Install it (Debian, Ubuntu: \
+            "pkg-config does not know libdpdk 22.11 or later{because}{}. Install it (Debian, Ubuntu: \
              apt install libdpdk-dev dpdk), point PKG_CONFIG_PATH at your own build, or build \
              without DPDK: cargo build --no-default-features",
-            String::from_utf8_lossy(&output.stderr).trim()
+            said.trim()
         ));
     }
     String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()

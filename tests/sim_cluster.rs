@@ -2,8 +2,8 @@
 
 use homa::load::workload::Workload;
 use homa::sim::{
-    Buffer, Bytes, Cluster, Delivery, Exchange, Framing, HomaConfig, NetworkConfig, Observer,
-    Routing, Sigcomm18, SimConfig, SimError, Summary, Tally, TimeConfig,
+    Buffer, Bytes, Cluster, Counted, Delivery, Exchange, Framing, HomaConfig, NetworkConfig,
+    Observer, Routing, Sigcomm18, SimConfig, SimError, Summary, Tally, TimeConfig,
 };
 use homa::transport::RpcError;
 
@@ -40,7 +40,7 @@ fn workload(text: &str) -> Workload {
 }
 
 fn short(measure_ns: u64) -> TimeConfig {
-    TimeConfig { warm_up_ns: 100_000, measure_ns, drain_max_ns: 100_000_000 }
+    TimeConfig { warm_up_ns: 100_000, measure_ns, ..TimeConfig::default() }
 }
 
 fn paper(measure_ns: u64, framing: Framing) -> SimConfig {
@@ -179,6 +179,40 @@ fn cpu_time_per_packet_limits_the_rate() {
     assert!(busy > free * 1.3, "{free} without cost, {busy} with");
 }
 
+/// When measured messages start and arrive.
+#[derive(Default)]
+struct Times(Vec<(u64, u64)>);
+
+impl Observer for Times {
+    fn delivered(&mut self, delivery: &Delivery) {
+        if delivery.measured {
+            self.0.push((delivery.started_ns, delivery.at_ns));
+        }
+    }
+}
+
+#[test]
+fn messages_count_by_their_start_or_by_their_arrival() {
+    let run = |counted| {
+        let mut config = two_racks();
+        config.time = TimeConfig { counted, ..short(2_000_000) };
+        let workload = workload("w4").cut_at(1_000_000).unwrap();
+        let mut cluster =
+            Cluster::<(), _>::new(&config, &workload, 1.6e10, Times::default()).unwrap();
+        let summary = cluster.run();
+        (summary, cluster.into_observer().0)
+    };
+    let measured = 100_000..2_100_000;
+    let (summary, times) = run(Counted::Started);
+    assert!(times.iter().all(|(start, _)| measured.contains(start)));
+    assert!(times.iter().any(|(_, end)| !measured.contains(end)));
+    assert_eq!(summary.unfinished, 0);
+    let (summary, times) = run(Counted::Arrived);
+    assert!(times.iter().all(|(_, end)| measured.contains(end)));
+    assert!(times.iter().any(|(start, _)| !measured.contains(start)));
+    assert!(summary.unfinished > 0 && summary.simulated_ns < 2_200_000, "{summary:?}");
+}
+
 #[test]
 fn settings_are_checked() {
     let small = workload("100");
@@ -203,7 +237,7 @@ fn a_run_is_the_same_everywhere() {
     let summary = Cluster::<()>::new(&config, &workload, bps, ()).unwrap().run();
     assert_eq!(
         format!("{:016x}", summary.trace_hash),
-        "0d3777fab85d690d",
+        "e0659b890d12c529",
         "if meant to change: this value"
     );
 }

@@ -13,7 +13,7 @@ use crate::time::Nanos;
 use crate::transport::{Event as HomaEvent, Message, Metrics, Payload, RpcError, Transport};
 use crate::wire::{Body, Cutoffs, Header, HomaPort, NUM_PRIORITIES, Packet, RpcId};
 
-use super::config::{Exchange, SimConfig, SimError};
+use super::config::{Counted, Exchange, SimConfig, SimError, TimeConfig};
 use super::events::{Event, Kind, Picos};
 use super::fabric::{Fabric, PS_PER_NS, PacketCounts};
 use super::host::{Host, address};
@@ -53,7 +53,8 @@ pub struct Summary {
     pub delivered_bytes: u64,
     /// Requests that an application got a second time.
     pub delivered_twice: u64,
-    /// Measured messages that had not arrived when the run stopped.
+    /// Measured messages that had not arrived when the run stopped; all that had not, where those count
+    /// that arrive in the measured time.
     pub unfinished: u64,
     /// Calls that a transport refused.
     pub refused: u64,
@@ -349,7 +350,13 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             delivered: self.delivered,
             delivered_bytes: self.delivered_bytes,
             delivered_twice: self.delivered_twice,
-            unfinished: self.measured_open,
+            unfinished: match self.config.time.counted {
+                Counted::Started => self.measured_open,
+                Counted::Arrived => {
+                    let delivered = self.delivered - self.delivered_twice;
+                    self.started.saturating_sub(delivered + self.failed)
+                }
+            },
             refused: self.refused,
             failed: self.failed,
             host_port_bytes_max_mean: most.sum::<u64>() as f64 / ports,
@@ -556,7 +563,10 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             dst: host,
             size_bytes: pending.size_bytes,
             slowdown: (self.now_ps - pending.started_ps) as f64 / ideal_ps as f64,
-            measured: pending.measured,
+            measured: match self.config.time.counted {
+                Counted::Started => pending.measured,
+                Counted::Arrived => is_measured_time(&self.config.time, now),
+            },
             intact,
         });
         let transport = &mut self.hosts[usize::from(host)].transport;
@@ -625,9 +635,8 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
     }
 
     fn call(&mut self, src: u16, dst: u16, size_bytes: u32) {
-        let time = &self.config.time;
-        let now = self.now();
-        let measured = now.0 >= time.warm_up_ns && now.0 - time.warm_up_ns < time.measure_ns;
+        let (time, now) = (&self.config.time, self.now());
+        let measured = time.counted == Counted::Started && is_measured_time(time, now);
         let message = self.next_message;
         self.next_message = message.wrapping_add(2);
         let pending = Pending {
@@ -672,6 +681,10 @@ impl<C: Contents, O: Observer> Cluster<C, O> {
             }
         }
     }
+}
+
+fn is_measured_time(time: &TimeConfig, now: Nanos) -> bool {
+    now.0 >= time.warm_up_ns && now.0 - time.warm_up_ns < time.measure_ns
 }
 
 /// Whether the pieces of a message are the whole of message number `number`, in order.

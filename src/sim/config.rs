@@ -184,12 +184,26 @@ pub enum Exchange {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "cli", derive(Serialize, Deserialize), serde(default, deny_unknown_fields))]
 pub struct TimeConfig {
-    /// Messages that start before this are not measured.
+    /// Messages before this are not measured.
     pub warm_up_ns: u64,
-    /// Messages that start in this time after the warm-up are measured.
+    /// Messages in this time after the warm-up are measured.
     pub measure_ns: u64,
-    /// The load goes on until all measured messages have arrived, but at most this long.
+    /// The load goes on until all messages that started in the measured time have arrived, but at most
+    /// this long.
     pub drain_max_ns: u64,
+    /// What it takes for a message to be in the measured time.
+    pub counted: Counted,
+}
+
+/// Which messages are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(Serialize, Deserialize), serde(rename_all = "kebab-case"))]
+pub enum Counted {
+    /// Those that start in the measured time, however late they arrive.
+    #[default]
+    Started,
+    /// Those that arrive in it. The run ends with it: in a short one the slowest messages are missing.
+    Arrived,
 }
 
 impl Default for SimConfig {
@@ -280,7 +294,12 @@ impl Default for HomaConfig {
 
 impl Default for TimeConfig {
     fn default() -> Self {
-        Self { warm_up_ns: 1_000_000, measure_ns: 10_000_000, drain_max_ns: 100_000_000 }
+        Self {
+            warm_up_ns: 1_000_000,
+            measure_ns: 10_000_000,
+            drain_max_ns: 100_000_000,
+            counted: Counted::Started,
+        }
     }
 }
 

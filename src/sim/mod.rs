@@ -69,8 +69,8 @@ pub use ablation::{Ablation, SWITCHES, Switch};
 pub use cluster::{Cluster, Sample, Summary, Traffic};
 pub use compare::{Comparison, Line, Slowdown, Verdict, measured};
 pub use config::{
-    Buffer, Exchange, Framing, HomaConfig, HostConfig, NetworkConfig, Routing, SimConfig, SimError,
-    TimeConfig,
+    Buffer, Counted, Exchange, Framing, HomaConfig, HostConfig, NetworkConfig, Routing, SimConfig,
+    SimError, TimeConfig,
 };
 pub use fabric::PacketCounts;
 pub use incast::{Incast, IncastOutcome};

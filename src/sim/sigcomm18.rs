@@ -43,7 +43,8 @@ impl PaperLoad {
 }
 
 const HOSTS: u16 = 144;
-/// RTTbytes of the published runs: what is sent without a grant, and granted ahead of what has come.
+/// RTTbytes of the published runs: granted ahead of what has come, and, in whole packets, sent without a
+/// grant.
 const RTT_BYTES: u32 = 9_328;
 
 /// The preset: 144 hosts in 9 racks, 10 Gbps to hosts, 40 Gbps between switches.
@@ -109,7 +110,7 @@ impl Sigcomm18 {
             },
             homa: HomaConfig {
                 message_max_bytes: 100_000_000,
-                unsched_bytes: RTT_BYTES,
+                unsched_bytes: RTT_BYTES.next_multiple_of(self.framing.segment_bytes()),
                 incast_rpcs_min: 0,
                 window_bytes: RTT_BYTES,
                 incoming_max_bytes: i32::MAX as u32,
@@ -135,6 +136,7 @@ impl Sigcomm18 {
                 warm_up_ns: self.measure_ns / 10,
                 measure_ns: self.measure_ns,
                 drain_max_ns: self.measure_ns,
+                ..TimeConfig::default()
             },
             intra_rack_slip: self.intra_rack_slip,
         }

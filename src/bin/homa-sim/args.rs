@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use homa::load::command_line::LogFormat;
+use homa::load::command_line::{LogFormat, whole};
 use homa::load::pattern::TrafficPattern;
 use homa::load::quantity::{Rate, parse_duration, parse_size};
 use homa::load::report::check_name;
@@ -124,7 +124,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub(crate) runs: u64,
     /// Runs at the same time; 0 for as many as there are CPUs
-    #[arg(long, short, default_value_t = 0)]
+    #[arg(long, short, default_value_t = 0, value_parser = whole(0..=1_024_usize))]
     pub(crate) jobs: usize,
     /// Write the tables, as CSV, to this file
     #[arg(long, value_name = "FILE")]
@@ -137,19 +137,19 @@ pub(crate) struct CompareArgs {
 #[derive(Debug, Args)]
 pub(crate) struct IncastArgs {
     /// Numbers of RPCs at once
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 15, 50, 100, 200, 500, 1_000, 2_000, 5_000], value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 15, 50, 100, 200, 500, 1_000, 2_000, 5_000], value_parser = whole(1..=u32::MAX))]
     pub(crate) rpcs: Vec<u32>,
     /// Bytes of a request
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = whole(1..=u32::MAX))]
     pub(crate) request: u32,
     /// Bytes of a response
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10_000, value_parser = whole(1..=u32::MAX))]
     pub(crate) response: u32,
     /// Bytes that may wait at each port of the switch
-    #[arg(long, default_value_t = 1_000_000)]
-    pub(crate) buffer: u64,
+    #[arg(long, value_name = "SIZE", default_value = "1MB", value_parser = size)]
+    pub(crate) buffer: u32,
     /// How often, one after the other
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = whole(1..=u32::MAX))]
     pub(crate) rounds: u32,
     /// Settings of the cluster as TOML; without it 16 hosts at one switch, 25 Gbps
     #[arg(long, value_name = "FILE")]
@@ -158,10 +158,10 @@ pub(crate) struct IncastArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
     /// Decides everything random
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(0..=u64::MAX))]
     pub(crate) seed: u64,
     /// Runs at the same time; 0 for as many as there are CPUs
-    #[arg(long, short, default_value_t = 0)]
+    #[arg(long, short, default_value_t = 0, value_parser = whole(0..=1_024_usize))]
     pub(crate) jobs: usize,
     /// Keep the results in this folder, for report
     #[arg(long, value_name = "DIR")]
@@ -189,10 +189,10 @@ pub(crate) struct AblateArgs {
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub(crate) runs: u64,
     /// Decides everything random
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(0..=u64::MAX))]
     pub(crate) seed: u64,
     /// Runs at the same time; 0 for as many as there are CPUs
-    #[arg(long, short, default_value_t = 0)]
+    #[arg(long, short, default_value_t = 0, value_parser = whole(0..=1_024_usize))]
     pub(crate) jobs: usize,
     /// Keep the results in this folder, for report
     #[arg(long, value_name = "DIR")]
@@ -226,10 +226,10 @@ pub(crate) struct FuzzArgs {
     #[arg(long, value_name = "A..B", value_parser = seed_range, default_value = "0..1000")]
     pub(crate) seeds: Range<u64>,
     /// Do this run alone and print what it does
-    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = whole(0..=u64::MAX))]
     pub(crate) seed: Option<u64>,
     /// Runs at the same time; 0 for as many as there are CPUs
-    #[arg(long, short, default_value_t = 1)]
+    #[arg(long, short, default_value_t = 1, value_parser = whole(0..=1_024_usize))]
     pub(crate) jobs: usize,
     /// Look for a smaller run that breaks the same rule
     #[arg(long, requires = "seed")]
@@ -250,7 +250,7 @@ pub(crate) struct PresetArgs {
     #[arg(long, value_name = "TIME", value_parser = duration_ns)]
     pub(crate) time: Option<u64>,
     /// Decides everything random
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(0..=u64::MAX))]
     pub(crate) seed: u64,
     /// Sizes of headers
     #[arg(long, value_enum, default_value = "paper")]
@@ -259,7 +259,7 @@ pub(crate) struct PresetArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
     /// Shards of each host
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=64_u32))]
     pub(crate) shards: u32,
     /// Use ideal times within a rack that include the switch, unlike the published ones
     #[arg(long)]

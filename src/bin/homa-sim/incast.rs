@@ -15,7 +15,7 @@ pub(crate) fn run(args: &IncastArgs) -> Result<ExitCode, Box<dyn Error>> {
         Some(path) => read(path)?,
         None => SimConfig::default(),
     };
-    config.network.buffer = Buffer::PerPort(args.buffer);
+    config.network.buffer = Buffer::PerPort(args.buffer.into());
     config.seed = args.seed;
     let config = change(config, &args.set)?;
     let mut without = config.clone();
