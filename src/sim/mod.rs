@@ -56,8 +56,8 @@ mod levels;
 mod nic;
 mod observe;
 mod packet;
-#[cfg(feature = "cli")]
 mod receivers;
+#[cfg(feature = "cli")]
 mod record;
 #[cfg(feature = "cli")]
 mod run_record;
