@@ -158,7 +158,8 @@ pub enum DropReason {
     IcmpChecksum,
     /// A kind of ICMP message that is not acted on.
     IcmpUnhandled,
-    /// An ICMP error about a packet that is not Homa or not from us, or with an incredible MTU.
+    /// An ICMP error about a packet that is not Homa or not from us, with an incredible MTU, or one of too
+    /// many that do not say which RPC they are about.
     IcmpNotOurs,
     /// A ping that is longer than the MTU, or beyond the rate limit.
     EchoRefused,

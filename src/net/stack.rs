@@ -165,7 +165,12 @@ pub struct Stack {
     claim: Claim,
     error_bucket: TokenBucket,
     echo_bucket: TokenBucket,
+    vague_bucket: TokenBucket,
 }
+
+/// ICMP errors per second, and in a row, that quote too little to say which RPC they are about. Whoever
+/// acts on one has to look at all RPCs.
+const VAGUE_ERRORS: (u32, u32) = (100, 10);
 
 impl Stack {
     /// Makes a stack and takes all memory it will ever use.
@@ -213,6 +218,7 @@ impl Stack {
             claim: Claim::new(announce),
             error_bucket: TokenBucket::new(config.icmp_rate_per_s, config.icmp_burst),
             echo_bucket: TokenBucket::new(config.echo_rate_per_s, config.echo_burst),
+            vague_bucket: TokenBucket::new(VAGUE_ERRORS.0, VAGUE_ERRORS.1),
         })
     }
 

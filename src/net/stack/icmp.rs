@@ -39,6 +39,9 @@ impl Stack {
             Message::EchoRequest { rest } => self.answer_echo(now, checked, rest)?,
             Message::Unreachable { cause, code, quoted } => {
                 let quoted = self.parse_quoted(packet, quoted)?;
+                if quoted.sender_id.is_none() && !self.vague_bucket.take(now) {
+                    return Err(DropReason::IcmpNotOurs);
+                }
                 self.egress.counters.unreachable_received += 1;
                 self.egress.tell(NetEvent::PeerUnreachable { reporter, cause, code, quoted });
             }

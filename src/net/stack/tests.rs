@@ -641,6 +641,24 @@ fn an_mtu_hint_becomes_an_event_if_it_can_be_true() {
 }
 
 #[test]
+fn errors_that_do_not_say_which_rpc_are_heard_now_and_then() {
+    let mut stack = stack();
+    let packet = &ipv4_frame(IP, PEER, HOMA_PROTOCOL, &[0x55; 200])[14..];
+    let mut error = |now, quoted_bytes: usize| {
+        let message = [&[3, 3, 0, 0, 0, 0, 0, 0], &packet[..quoted_bytes]].concat();
+        let frame = ipv4_frame(PEER, IP, ipv4::PROTOCOL_ICMP, &with_icmp_checksum(message));
+        let received = stack.receive(now, &frame, frame.len(), IpChecksum::Good);
+        while stack.poll_event().is_some() {}
+        received == Received::Consumed
+    };
+    let (short, long) = (28, 100);
+    assert_eq!((0..20).filter(|_| error(START, short)).count(), 10);
+    assert!((0..20).all(|_| error(START, long)));
+    let later = START + Nanos::from_ms(50);
+    assert_eq!((0..20).filter(|_| error(later, short)).count(), 5);
+}
+
+#[test]
 fn full_queues_lose_and_count() {
     let mut stack = stack_with(|c| {
         c.own_frames_max = 2;
