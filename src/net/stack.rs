@@ -170,7 +170,7 @@ pub struct Stack {
 
 /// ICMP errors per second, and in a row, that quote too little to say which RPC they are about. Whoever
 /// acts on one has to look at all RPCs.
-const VAGUE_ERRORS: (u32, u32) = (100, 10);
+const VAGUE_ERRORS: (u32, u32) = (100, 20);
 
 impl Stack {
     /// Makes a stack and takes all memory it will ever use.

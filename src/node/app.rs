@@ -29,7 +29,8 @@ pub trait App {
     fn on_response(&mut self, cx: &mut Cx<'_>, response: Result<Response, CallFailed>);
 
     /// The first packet of a request of several packets is here (only with
-    /// `transport::Config::announce_heads`). Says whether the rest is wanted.
+    /// `transport::Config::announce_heads`), or all of them are. Says whether it is wanted. Each such request
+    /// is asked about once, before [`App::on_request`] has it.
     fn on_request_head(&mut self, head: RequestHead<'_>) -> Verdict {
         let _ = head;
         Verdict::Take

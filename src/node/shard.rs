@@ -24,7 +24,7 @@ use super::cx::{AppState, Cx};
 use super::egress::{Egress, Sink};
 use super::hand_off::{AnswersOut, Desk};
 use super::idle::Idle;
-use super::payload::PacketBytes;
+use super::payload::{Message, PacketBytes};
 use super::queues::{RxSource, TxSource};
 use super::stats::{Published, ShardReport, ShardStats};
 use super::trace::{Direction, Tracer};
@@ -466,6 +466,14 @@ impl<'a, A: App> Shard<'a, A> {
 
     #[inline(always)]
     fn hand_over(&mut self, now: Nanos, mut event: Event<PacketBytes>) {
+        if let Event::Request { rpc, message, is_head_due: true, .. } = &event
+            && self.refuses(message)
+        {
+            let rpc = *rpc;
+            drop(event);
+            self.transport.abort(now, rpc);
+            return;
+        }
         if self.desk.as_ref().is_some_and(|desk| desk.is_open()) {
             match self.hand_off(event) {
                 Some(stays) => event = stays,
@@ -473,7 +481,7 @@ impl<'a, A: App> Shard<'a, A> {
             }
         }
         match event {
-            Event::Request { rpc, id, client, client_port, port, message } => {
+            Event::Request { rpc, id, client, client_port, port, message, .. } => {
                 let abandoned = Some(Rc::clone(&self.abandoned));
                 let responder =
                     Responder { rpc, id, client, client_port, port, abandoned, home: None };
@@ -489,6 +497,14 @@ impl<'a, A: App> Shard<'a, A> {
             }
             Event::RequestHead { rpc, length } => self.announce(now, rpc, length),
         }
+    }
+
+    /// Asks the application whether it wants a request that is complete already.
+    #[cold]
+    fn refuses(&mut self, message: &Message) -> bool {
+        let first = message.payloads().next().map_or(&[][..], |first| first.as_ref());
+        let head = RequestHead { length: message.len() as u32, first };
+        self.app.on_request_head(head) == Verdict::Refuse
     }
 
     fn announce(&mut self, now: Nanos, rpc: RpcHandle, length: u32) {

@@ -102,7 +102,8 @@ pub struct Config {
     /// Take a response only from the address the request went to. Off by default: a server with
     /// several addresses may answer from another.
     pub check_response_source: bool,
-    /// Report each multi-packet request once its first packet is in, before it is complete.
+    /// Report each multi-packet request once its first packet is in, before it is complete; of one that is
+    /// complete by then, its event says that this is due.
     pub announce_heads: bool,
 
     /// RPCs that we started and that have not ended.

@@ -37,6 +37,9 @@ pub enum Event<B: Payload> {
         port: HomaPort,
         /// The request.
         message: Message<B>,
+        /// It was complete before its first packet could be announced: that packet came last, or all
+        /// came in one burst (only with `Config::announce_heads`).
+        is_head_due: bool,
     },
     /// An RPC that we started has ended.
     Response {

@@ -428,8 +428,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let Some(handle) = self.rpcs.handle(index) else { return };
         let Some(rpc) = self.rpcs.get_mut(index) else { return };
         rpc.state = State::ServerInService;
-        rpc.inbound = None;
-        let event = self.request_event(received, handle, message);
+        let is_announced = rpc.inbound.take().is_some_and(|inbound| inbound.announced);
+        let is_head_due =
+            self.config.announce_heads && (!is_announced || self.withdraw_head(handle));
+        let event = self.request_event(received, handle, message, is_head_due);
         self.events.push_back(event);
     }
 
@@ -445,7 +447,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let rpc = self.server_rpc(received, peer, data, tombstone, None);
         let handle = self.insert_rpc(received.now, rpc)?;
         let message = self.whole_message(data, payload);
-        Some(self.request_event(received, handle, message))
+        Some(self.request_event(received, handle, message, false))
     }
 
     /// Whether a new request may become an RPC; gives the place where its end will be remembered.
@@ -551,6 +553,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         received: &Received<'_>,
         handle: Handle,
         message: Message<B>,
+        is_head_due: bool,
     ) -> Event<B> {
         self.metrics.server_requests += 1;
         Event::Request {
@@ -560,7 +563,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             client_port: received.header.sport,
             port: received.header.dport,
             message,
+            is_head_due,
         }
+    }
+
+    /// Takes back an announcement that the application has not seen yet; says whether there was one.
+    fn withdraw_head(&mut self, handle: Handle) -> bool {
+        let of_this =
+            |event: &Event<B>| matches!(event, Event::RequestHead { rpc, .. } if rpc.0 == handle);
+        let place = self.events.iter().position(of_this);
+        place.and_then(|place| self.events.remove(place)).is_some()
     }
 
     fn announce_head(&mut self, index: u32) {

@@ -21,7 +21,7 @@ impl<A: App> Shard<'_, A> {
         let (to, is_full) = desk.choose();
         self.stats.hand_offs_full += u64::from(is_full);
         let Some(to) = to else { return Some(event) };
-        let Event::Request { rpc, id, client, client_port, port, message } = event else {
+        let Event::Request { rpc, id, client, client_port, port, message, .. } = event else {
             return None;
         };
         let message = message.loosen().map(PacketBytes::into_send);
@@ -33,7 +33,17 @@ impl<A: App> Shard<'_, A> {
                 let packets = request.message.packets();
                 let message = self.transport.adopt(request.message.map(SendPacketBytes::open));
                 self.transport.settle_loose(packets);
-                return Some(Event::Request { rpc, id, client, client_port, port, message });
+                // Handed over or not, the application was asked before.
+                let is_head_due = false;
+                return Some(Event::Request {
+                    rpc,
+                    id,
+                    client,
+                    client_port,
+                    port,
+                    message,
+                    is_head_due,
+                });
             }
         }
         None

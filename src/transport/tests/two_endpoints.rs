@@ -1,5 +1,7 @@
 //! Two endpoints in virtual time: sizes, faults, slow applications, many RPCs at once.
 
+use core::ops::Range;
+
 use crate::time::Nanos;
 use crate::transport::pair::*;
 use crate::transport::*;
@@ -207,6 +209,27 @@ fn heads_are_announced_before_the_body_is_there() {
     solo.client_sends(id, data(HALF..LENGTH, LENGTH));
     let (complete, _) = solo.request();
     assert_eq!((complete, solo.shard.head(rpc)), (rpc, None));
+}
+
+/// The first packet comes last, or the application does not look before all packets have come.
+#[test]
+fn a_head_that_was_not_announced_in_time_is_due() {
+    use super::solo::*;
+    let mut solo = Solo::new(Config { announce_heads: true, ..config() });
+    let mut due_of = |id: RpcId, parts: &[Range<u32>]| {
+        for part in parts {
+            solo.client_sends(id, data(part.clone(), LENGTH));
+        }
+        let events = solo.events();
+        let [Event::Request { is_head_due, .. }] = events[..] else { panic!("{events:?}") };
+        is_head_due
+    };
+    assert!(due_of(RpcId(0x5678), &[SEGMENT..HALF, HALF..LENGTH, 0..SEGMENT]));
+    assert!(due_of(RpcId(0x567a), &[0..SEGMENT, SEGMENT..HALF, HALF..LENGTH]));
+    let mut plain = Solo::new(config());
+    plain.client_sends(RpcId(2), data(0..LENGTH, LENGTH));
+    let events = plain.events();
+    assert!(matches!(events[..], [Event::Request { is_head_due: false, .. }]), "{events:?}");
 }
 
 /// Without losses, nothing is sent that need not be.
