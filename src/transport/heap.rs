@@ -81,8 +81,13 @@ impl Heap {
         let entry = Entry { key, index };
         match positions.get(index) {
             Some(place) => {
-                self.0[place] = entry;
-                self.sift(place, positions);
+                let before = core::mem::replace(&mut self.0[place], entry);
+                // Bytes left shrink with every packet, and the best entry has nowhere to rise.
+                if entry > before {
+                    self.sift_down(place, positions);
+                } else if place > 0 {
+                    self.sift_up(place, positions);
+                }
             }
             None => {
                 self.0.push(entry);

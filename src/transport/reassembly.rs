@@ -24,6 +24,8 @@ pub(super) enum Added {
 pub(super) struct Reassembly<B> {
     length: u32,
     received: u32,
+    /// One past the highest byte received.
+    high: u32,
     gaps: u32,
     fragments: Fragments<B>,
 }
@@ -31,7 +33,7 @@ pub(super) struct Reassembly<B> {
 impl<B: Payload> Reassembly<B> {
     /// `length` is the length of the message, already checked to be 1 to `Config::message_max_bytes`.
     pub(super) fn new(length: u32) -> Self {
-        Self { length, received: 0, gaps: 0, fragments: Fragments::None }
+        Self { length, received: 0, high: 0, gaps: 0, fragments: Fragments::None }
     }
 
     pub(super) fn length(&self) -> u32 {
@@ -45,12 +47,19 @@ impl<B: Payload> Reassembly<B> {
 
     /// Distinct bytes received that lie below `end`.
     pub(super) fn received_below(&self, end: u32) -> u32 {
-        if self.high() <= end {
+        if self.high <= end {
             return self.received;
         }
+        self.received - self.bytes_from(end)
+    }
+
+    /// Distinct bytes received from `end` on. Packets that the sender may send end where it may, or
+    /// one reaches across.
+    #[cold]
+    fn bytes_from(&self, end: u32) -> u32 {
         let last = self.fragments.as_slice().iter().rev();
         let above = last.take_while(|fragment| fragment.end() > end);
-        self.received - above.map(|fragment| fragment.end() - fragment.offset.max(end)).sum::<u32>()
+        above.map(|fragment| fragment.end() - fragment.offset.max(end)).sum()
     }
 
     pub(super) fn remaining(&self) -> u32 {
@@ -68,7 +77,7 @@ impl<B: Payload> Reassembly<B> {
 
     /// One past the highest byte received.
     pub(super) fn high(&self) -> u32 {
-        self.fragments.as_slice().last().map_or(0, Fragment::end)
+        self.high
     }
 
     pub(super) fn packets(&self) -> u32 {
@@ -100,6 +109,7 @@ impl<B: Payload> Reassembly<B> {
                 }
                 self.gaps = u32::from(offset > 0);
                 self.received = payload.len();
+                self.high = end;
                 self.fragments = Fragments::One(Fragment { offset, payload });
                 ledger.retain(1);
                 Added::New(self.received)
@@ -128,10 +138,10 @@ impl<B: Payload> Reassembly<B> {
         ledger: &Ledger<B>,
     ) -> Added {
         let Fragments::Many(list) = &mut self.fragments else { return Added::Duplicate };
-        let high = list.last().map_or(0, Fragment::end);
-        if range.start == high {
+        if range.start == self.high {
             // In order: the case that must be fast.
-            self.received += payload.len();
+            self.received += range.end - range.start;
+            self.high = range.end;
             list.push(Fragment { offset: range.start, payload });
             ledger.retain(1);
             return Added::New(range.end - range.start);
@@ -175,6 +185,7 @@ impl<B: Payload> Reassembly<B> {
         ledger.retain(1);
         ledger.release(replaced);
         self.gaps = gaps;
+        self.high = self.high.max(end);
         let new = end - start - replaced_bytes;
         self.received += new;
         Added::New(new)
@@ -210,6 +221,7 @@ impl<B: Payload> Reassembly<B> {
 
     /// Hands over the payloads; what is left is empty.
     pub(super) fn take(&mut self) -> Fragments<B> {
+        self.high = 0;
         core::mem::replace(&mut self.fragments, Fragments::None)
     }
 
