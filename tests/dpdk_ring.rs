@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use homa::dpdk::{
-    Eal, EalConfig, Error, ExternalBuffer, HEADROOM_BYTES, IpChecksum, Mbuf, MbufCache, MbufRef,
-    Mempool, Port, PortBuilder, RxBurst, RxQueue, TxBurst, TxQueue,
+    Eal, EalConfig, Error, ExternalBuffer, FreeBurst, HEADROOM_BYTES, IpChecksum, Mbuf, MbufCache,
+    MbufRef, Mempool, Port, PortBuilder, RxBurst, RxQueue, TxBurst, TxQueue,
 };
 
 /// EAL starts once per process, so there is one test; its steps share EAL and nothing else.
@@ -33,6 +33,7 @@ fn everything_on_rings() {
     external_memory(&eal);
     pools_run_dry_and_recover(&eal);
     buffers_freed_last_are_used_first(&eal);
+    packets_freed_together(&eal);
     wrong_settings(&eal);
     loop_passes_packets_and_keeps_leftovers(&eal);
     pair_is_wired_crosswise_between_threads(&eal);
@@ -259,6 +260,20 @@ fn buffers_freed_last_are_used_first(eal: &Eal) {
         let mbuf = pool.alloc().unwrap();
         assert_eq!(Some(place(&mbuf)), last, "the pool goes through cold memory");
     }
+}
+
+fn packets_freed_together(eal: &Eal) {
+    without_leak(eal, 255, |pool, cache| {
+        let mut burst = FreeBurst::default();
+        for _ in 0..65 {
+            burst.push(pool.alloc().unwrap());
+        }
+        assert_eq!(pool.in_use(), 1, "all but what came when it was full");
+        let mut chain = packet(cache, b"head");
+        chain.chain(packet(cache, b"tail")).unwrap();
+        burst.push(chain);
+        drop(burst);
+    });
 }
 
 fn wrong_settings(eal: &Eal) {

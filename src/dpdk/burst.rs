@@ -1,4 +1,4 @@
-//! Bursts: fixed arrays of packets on their way between a queue and the protocol.
+//! Bursts: fixed arrays of packets on their way between a queue and the protocol, or back to a pool.
 
 use std::ptr::{self, NonNull};
 
@@ -45,13 +45,21 @@ impl<const N: usize> Slots<N> {
     }
 }
 
-impl<const N: usize> Drop for Slots<N> {
-    fn drop(&mut self) {
+impl<const N: usize> Slots<N> {
+    /// Frees what is owned.
+    fn free_all(&mut self) {
         let owned = &mut self.raw[self.head..self.len];
+        (self.head, self.len) = (0, 0);
         if let Ok(n @ 1..) = u32::try_from(owned.len()) {
-            // SAFETY: each slot holds one reference of a valid packet, given up here.
+            // SAFETY: each slot held one reference of a valid packet, given up here.
             unsafe { sys::rte_pktmbuf_free_bulk(owned.as_mut_ptr(), n) };
         }
+    }
+}
+
+impl<const N: usize> Drop for Slots<N> {
+    fn drop(&mut self) {
+        self.free_all();
     }
 }
 
@@ -141,6 +149,21 @@ fn prefetch(raw: *const rte_mbuf) {
         let at_buf_addr = raw.byte_add(sys::HOMA_MBUF_AT_BUF_ADDR as usize).cast::<*const i8>();
         let data = (*at_buf_addr).wrapping_add(usize::from(*at_data_off));
         _mm_prefetch::<_MM_HINT_T0>(data);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = raw;
+}
+
+/// Fetches what describes a packet, for it to be freed: two cache lines.
+#[inline]
+fn prefetch_description(raw: *const rte_mbuf) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching is harmless at any address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let first = raw.cast::<i8>();
+        _mm_prefetch::<_MM_HINT_T0>(first);
+        _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(64));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = raw;
@@ -268,6 +291,41 @@ impl<const N: usize> TxBurst<N> {
 }
 
 impl<const N: usize> Default for TxBurst<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Packets to be freed together, for less than one by one: of a long message, what describes them has
+/// left the caches, and is fetched while others are added. What is left is freed when it is dropped.
+#[derive(Debug)]
+pub struct FreeBurst(Slots<{ Self::LEN }>);
+
+impl FreeBurst {
+    /// As many as the library hands to a pool at once.
+    const LEN: usize = 64;
+
+    /// An empty burst.
+    #[inline]
+    pub const fn new() -> Self {
+        Self(Slots::new())
+    }
+
+    /// Adds a packet, after freeing those before it if there are many.
+    #[inline]
+    pub fn push(&mut self, mbuf: Mbuf) {
+        let slots = &mut self.0;
+        if slots.len == Self::LEN {
+            slots.free_all();
+        }
+        let raw = mbuf.into_raw();
+        prefetch_description(raw);
+        slots.raw[slots.len] = raw;
+        slots.len += 1;
+    }
+}
+
+impl Default for FreeBurst {
     fn default() -> Self {
         Self::new()
     }

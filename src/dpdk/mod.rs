@@ -58,7 +58,7 @@ mod segmented;
 mod stats;
 mod telemetry;
 
-pub use burst::{RxBurst, TxBurst};
+pub use burst::{FreeBurst, RxBurst, TxBurst};
 pub use capability::Capabilities;
 pub use clock::Clock;
 pub use device::{DeviceSpec, MacBytes, MemifRole};

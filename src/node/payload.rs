@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::dpdk::{Mbuf, SendMbuf};
+use crate::dpdk::{FreeBurst, Mbuf, SendMbuf};
 use crate::transport::{self, Payload};
 
 #[derive(Debug)]
@@ -104,6 +104,16 @@ impl Payload for PacketBytes {
         if matches!(self.buffer, Buffer::Mbuf(_)) {
             self.buffer = Buffer::Heap(Box::from(self.as_ref()));
             self.start = 0;
+        }
+    }
+
+    fn discard(payloads: impl Iterator<Item = Self>) {
+        let mut burst = FreeBurst::new();
+        for payload in payloads {
+            match payload.buffer {
+                Buffer::Mbuf(mbuf) => burst.push(mbuf),
+                Buffer::Heap(bytes) => drop(bytes),
+            }
         }
     }
 }

@@ -24,6 +24,14 @@ pub trait Payload {
     /// Moves the bytes out of the receive buffer so that the buffer can be reused, if that is
     /// possible and worth it. Called when receive buffers run short.
     fn detach(&mut self) {}
+
+    /// Drops the payloads of one message. To give buffers back together can cost less than one by one.
+    fn discard(payloads: impl Iterator<Item = Self>)
+    where
+        Self: Sized,
+    {
+        payloads.for_each(drop);
+    }
 }
 
 /// A message to be sent: a handle with a length. The transport keeps it until its RPC ends.

@@ -51,11 +51,14 @@ impl<B> Ledger<B> {
         self.spares.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(super) fn give_list(&self, mut list: Vec<Fragment<B>>) {
+    pub(super) fn give_list(&self, mut list: Vec<Fragment<B>>)
+    where
+        B: Payload,
+    {
         if list.capacity() == 0 {
             return;
         }
-        list.clear();
+        B::discard(list.drain(..).map(|fragment| fragment.payload));
         let mut spares = self.spares.borrow_mut();
         if spares.len() < SPARE_LISTS_MAX {
             spares.push(list);
@@ -278,6 +281,10 @@ mod tests {
     #[derive(Debug)]
     struct Piece(u32);
 
+    thread_local! {
+        static DISCARDED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    }
+
     impl Payload for Piece {
         fn len(&self) -> u32 {
             self.0
@@ -288,6 +295,22 @@ mod tests {
         }
 
         fn detach(&mut self) {}
+
+        fn discard(payloads: impl Iterator<Item = Self>) {
+            DISCARDED.with_borrow_mut(|all| all.extend(payloads.map(|piece| piece.0)));
+        }
+    }
+
+    #[test]
+    fn payloads_of_a_message_are_discarded_together_and_their_list_is_kept() {
+        let ledger = Ledger::new();
+        ledger.retain(2);
+        let list =
+            [(0, 7), (7, 5)].map(|(offset, bytes)| Fragment { offset, payload: Piece(bytes) });
+        drop(Message::new(12, Fragments::Many(list.into()), Rc::clone(&ledger)));
+        assert_eq!(DISCARDED.take(), [7, 5]);
+        let spare = ledger.take_list();
+        assert_eq!((spare.len(), spare.capacity(), ledger.retained()), (0, 2, 0));
     }
 
     #[test]
