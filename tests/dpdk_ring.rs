@@ -354,7 +354,8 @@ fn loop_passes_packets_and_keeps_leftovers(eal: &Eal) {
         assert_eq!(burst.clear(), 1);
         burst.push(packet(cache, b"unsent")).unwrap();
         let mut untaken = RxBurst::<8>::new();
-        assert_eq!(rx0.rx_burst(&mut untaken), 1);
+        assert_eq!(rx0.rx_burst_of(&mut untaken, 0), 0);
+        assert_eq!(rx0.rx_burst_of(&mut untaken, 4), 1);
         assert_eq!((untaken.len(), tx0.packets(), tx0.unsendable()), (1, 7, 0));
         assert_eq!(tx0.reclaim(), 0);
         assert!(port.stats().unwrap().tx_packets >= 7);

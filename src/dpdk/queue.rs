@@ -63,8 +63,14 @@ impl RxQueue {
     /// Adds received packets, if there are any, to `burst` and returns how many.
     #[inline]
     pub fn rx_burst<const N: usize>(&mut self, burst: &mut RxBurst<N>) -> usize {
+        self.rx_burst_of(burst, N)
+    }
+
+    /// As [`RxQueue::rx_burst`], with `most` packets at most.
+    #[inline]
+    pub fn rx_burst_of<const N: usize>(&mut self, burst: &mut RxBurst<N>, most: usize) -> usize {
         let slots = burst.free_slots();
-        let room = slots.len().min(DRIVER_BURST_MAX) as u16;
+        let room = slots.len().min(most).min(DRIVER_BURST_MAX) as u16;
         // SAFETY: the queue is set up and started as long as its port lives; this is the only
         // handle of it; the array has room for as many pointers as said.
         let received =

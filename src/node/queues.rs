@@ -17,10 +17,16 @@ pub(super) enum RxSource {
 
 impl RxSource {
     #[inline]
-    pub(super) fn rx_burst<const N: usize>(&mut self, burst: &mut RxBurst<N>) -> usize {
+    pub(super) fn rx_burst<const N: usize>(
+        &mut self,
+        burst: &mut RxBurst<N>,
+        most: usize,
+    ) -> usize {
         match self {
-            Self::Own(queue) => queue.rx_burst(burst),
-            Self::Turns(queue) => with_turn(queue, |queue| queue.rx_burst(burst)).unwrap_or(0),
+            Self::Own(queue) => queue.rx_burst_of(burst, most),
+            Self::Turns(queue) => {
+                with_turn(queue, |queue| queue.rx_burst_of(burst, most)).unwrap_or(0)
+            }
         }
     }
 }

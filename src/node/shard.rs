@@ -34,6 +34,11 @@ use super::{NodeError, ShardConfig};
 /// Packets taken from the port at once. Few, so that answers to the first leave before the last are
 /// looked at: the peer works on them meanwhile. More would make both sides wait for each other.
 const RX_BURST: usize = 8;
+/// The same while full bursts of long packets come in: of what long messages consist of few answers are
+/// expected, and to fetch packets from a port costs more for few.
+const RX_BURST_LONG: usize = 32;
+/// Packets of at least so many bytes, on average, are long.
+const LONG_PACKET_BYTES: usize = 1_024;
 /// What the application sends for a packet leaves the shard at once for every second packet of a burst,
 /// and for its last: with all of it at the end, two hosts with few RPCs between them work in turns.
 const FLUSH_PACKETS: usize = 2;
@@ -88,7 +93,9 @@ pub(super) struct Shard<'a, A> {
     desk: Option<Box<Desk>>,
     /// For copies of frames that all shards must see.
     rx_pool: Mempool,
-    rx_burst: RxBurst<RX_BURST>,
+    rx_burst: RxBurst<RX_BURST_LONG>,
+    /// Packets to be taken from the port at once: see [`RX_BURST`].
+    rx_most: usize,
     egress: Egress,
     /// What callbacks send goes to the port at once: see [`FLUSH_PACKETS`].
     at_once: bool,
@@ -162,6 +169,7 @@ impl<'a, A: App> Shard<'a, A> {
             desk: desk.map(Box::new),
             rx_pool: parts.rx_pool,
             rx_burst: RxBurst::new(),
+            rx_most: RX_BURST,
             egress,
             at_once: false,
             state,
@@ -256,7 +264,7 @@ impl<'a, A: App> Shard<'a, A> {
         self.note_stall(now);
         let mut sent = 0;
         if let Some(desk) = &mut self.desk {
-            desk.note_burst(received == RX_BURST, RX_BURST);
+            desk.note_burst(received == self.rx_most, RX_BURST);
         }
         if received > 0 {
             self.take_in(now, received);
@@ -339,22 +347,24 @@ impl<'a, A: App> Shard<'a, A> {
     fn poll_rx(&mut self) -> usize {
         let polls = if self.idle.is_idle() { IDLE_POLLS } else { 1 };
         for _ in 1..polls {
-            let received = self.rx.rx_burst(&mut self.rx_burst);
+            let received = self.rx.rx_burst(&mut self.rx_burst, self.rx_most);
             if received > 0 {
                 return received;
             }
         }
-        self.rx.rx_burst(&mut self.rx_burst)
+        self.rx.rx_burst(&mut self.rx_burst, self.rx_most)
     }
 
     #[inline]
     fn take_in(&mut self, now: Nanos, received: usize) {
         self.stats.rx_packets += received as u64;
-        self.stats.full_bursts += u64::from(received == RX_BURST);
+        let is_full = received == self.rx_most;
+        self.stats.full_bursts += u64::from(is_full);
         if let Some(trace) = &mut self.trace {
             trace.record_all(now, Direction::In, self.rx_burst.frames());
         }
-        let flush_packets = if received == RX_BURST { FLUSH_PACKETS_FULL } else { FLUSH_PACKETS };
+        let flush_packets = if is_full { FLUSH_PACKETS_FULL } else { FLUSH_PACKETS };
+        let bytes_before = self.stats.rx_bytes;
         while let Some(mbuf) = self.rx_burst.next() {
             self.stats.rx_bytes += mbuf.packet_len() as u64;
             if self.loss.strikes() {
@@ -370,6 +380,9 @@ impl<'a, A: App> Shard<'a, A> {
             }
         }
         self.at_once = false;
+        let bytes = self.stats.rx_bytes - bytes_before;
+        let is_long = received >= RX_BURST && bytes >= (received * LONG_PACKET_BYTES) as u64;
+        self.rx_most = if is_long { RX_BURST_LONG } else { RX_BURST };
     }
 
     /// One frame in one segment.
