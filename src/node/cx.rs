@@ -131,7 +131,7 @@ impl Cx<'_> {
         Ok(message)
     }
 
-    /// A message whose bytes stay in memory of the application.
+    /// A message whose bytes stay in memory of the application until they are sent, which copies each packet.
     pub fn attach(&self, buffer: ExternalBuffer) -> Outgoing {
         Outgoing::external(buffer, self.state.segment_bytes)
     }

@@ -78,7 +78,7 @@ impl Outgoing {
     }
 
     /// A packet of the bytes `range`, one segment of the message, behind `header_bytes` that `fill`
-    /// writes, for `offload` by the port. Short ones are copied. `None` when packet buffers run out.
+    /// writes, for `offload` by the port. Short ones are copied, and memory of the application. `None` when packet buffers run out.
     #[inline]
     pub(super) fn packet(
         &mut self,
@@ -105,15 +105,12 @@ impl Outgoing {
                 buffer.with_header(index, header_bytes, cache, offload, fill)
             }
             Source::External { buffer, .. } => {
-                let window =
-                    cache.alloc_external(buffer, range.start as usize..range.end as usize)?;
-                let mut head = cache.alloc()?;
-                fill(head.append(header_bytes)?);
-                if let Some(offload) = offload {
-                    head.request_tcp_offload(offload);
+                let range = range.start as usize..range.end as usize;
+                match offload {
+                    Some(offload) => window_on(buffer, range, header_bytes, cache, offload, fill),
+                    None => copy_of(&buffer.data()[range], header_bytes, cache.alloc()?, fill),
                 }
-                head.chain(window).ok()?;
-                Some(head.share())
+                .map(Mbuf::share)
             }
         }
     }
@@ -145,6 +142,39 @@ impl Outgoing {
             }
         }
     }
+}
+
+/// A packet that the port has for itself. Ports that can send memory of the application are software and copy it
+/// as well, but to have two buffers for each packet, and a counter of the references to that memory that
+/// changes atomically, costs as much as this copy, and more when the other side's core is far.
+#[inline]
+fn copy_of(
+    bytes: &[u8],
+    header_bytes: usize,
+    mut packet: Mbuf,
+    fill: impl FnOnce(&mut [u8]),
+) -> Option<Mbuf> {
+    let (header, rest) = packet.append(header_bytes + bytes.len())?.split_at_mut(header_bytes);
+    fill(header);
+    rest.copy_from_slice(bytes);
+    Some(packet)
+}
+
+/// A packet that refers to external memory, for the port to cut it.
+fn window_on(
+    buffer: &ExternalBuffer,
+    range: Range<usize>,
+    header_bytes: usize,
+    cache: &mut MbufCache,
+    offload: &TcpOffload,
+    fill: impl FnOnce(&mut [u8]),
+) -> Option<Mbuf> {
+    let window = cache.alloc_external(buffer, range)?;
+    let mut head = cache.alloc()?;
+    fill(head.append(header_bytes)?);
+    head.request_tcp_offload(offload);
+    head.chain(window).ok()?;
+    Some(head)
 }
 
 impl OutMessage for Outgoing {

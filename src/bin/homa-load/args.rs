@@ -585,7 +585,7 @@ pub(crate) struct BenchArgs {
 /// Where the bytes of large requests come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LargeSource {
-    /// Memory of the application, attached to packets without a copy
+    /// Memory of the application, attached to the message and copied packet by packet as it is sent
     Attach,
     /// Copied into packet buffers for each request
     Copy,
