@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use homa::dpdk::{
     Eal, EalConfig, Error, ExternalBuffer, FreeBurst, HEADROOM_BYTES, IpChecksum, Mbuf, MbufCache,
-    MbufRef, Mempool, Port, PortBuilder, RxBurst, RxQueue, TxBurst, TxQueue,
+    MbufRef, Mempool, Port, PortBuilder, RxBurst, RxQueue, SegmentedBuf, SpareLists, TxBurst,
+    TxQueue,
 };
 
 /// EAL starts once per process, so there is one test; its steps share EAL and nothing else.
@@ -34,6 +35,7 @@ fn everything_on_rings() {
     pools_run_dry_and_recover(&eal);
     buffers_freed_last_are_used_first(&eal);
     packets_freed_together(&eal);
+    messages_copied_and_recycled(&eal);
     wrong_settings(&eal);
     loop_passes_packets_and_keeps_leftovers(&eal);
     pair_is_wired_crosswise_between_threads(&eal);
@@ -233,6 +235,24 @@ fn external_memory(eal: &Eal) {
         assert_eq!(dropped.load(Ordering::SeqCst), 2, "also when never attached");
         let fixed = ExternalBuffer::new(eal, &b"static"[..]).unwrap();
         assert_eq!(cache.alloc_external(&fixed, 0..6).unwrap().data(), fixed.data());
+    });
+}
+
+fn messages_copied_and_recycled(eal: &Eal) {
+    without_leak(eal, 255, |_, cache| {
+        let spares = SpareLists::default();
+        let bytes: Vec<u8> = (0..250).map(|at| at as u8).collect();
+        let short = SegmentedBuf::of_bytes(&bytes[..100], 100, cache, &spares).unwrap();
+        let long = SegmentedBuf::of_bytes(&bytes, 100, cache, &spares).unwrap();
+        for (buffer, expected) in [(&short, &bytes[..100]), (&long, &bytes[..])] {
+            let all: Vec<u8> = buffer.segments().flatten().copied().collect();
+            assert_eq!((buffer.len() as usize, all.as_slice()), (expected.len(), expected));
+        }
+        let place = short.segment(0).as_ptr();
+        short.recycle(cache);
+        long.recycle(cache);
+        let next = SegmentedBuf::of_bytes(b"next", 100, cache, &spares).unwrap();
+        assert_eq!((next.segment(0), next.segment(0).as_ptr()), (&b"next"[..], place));
     });
 }
 

@@ -75,7 +75,15 @@ int homa_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsi
 	return rte_pktmbuf_alloc_bulk(pool, mbufs, n);
 }
 
-void homa_mbuf_free(struct rte_mbuf *m) { rte_pktmbuf_free(m); }
+void homa_mbuf_free(struct rte_mbuf *m)
+{
+	/* What almost all are: one segment with memory of its own and one owner. */
+	if (likely(m->next == NULL && m->nb_segs == 1 && RTE_MBUF_DIRECT(m) &&
+		   rte_mbuf_refcnt_read(m) == 1))
+		rte_mbuf_raw_free(m);
+	else
+		rte_pktmbuf_free(m);
+}
 
 int homa_mbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail)
 {

@@ -126,6 +126,36 @@ impl SegmentedBuf {
         Some(packet.share())
     }
 
+    /// A buffer with `bytes` in it, copied. As [`SegmentedBuf::new`] else.
+    #[inline]
+    pub fn of_bytes(
+        bytes: &[u8],
+        segment_bytes: u32,
+        cache: &mut MbufCache,
+        spares: &SpareLists,
+    ) -> Option<Self> {
+        let len = u32::try_from(bytes.len()).ok()?;
+        if len <= segment_bytes {
+            let mut packet = cache.alloc()?;
+            packet.append(bytes.len())?.copy_from_slice(bytes);
+            let packets = Packets::One(packet.share());
+            return Some(Self { packets, segment_bytes, capacity: len, len });
+        }
+        let mut buffer = Self::new(len, segment_bytes, cache, spares)?;
+        buffer.put_slice(bytes);
+        Some(buffer)
+    }
+
+    /// Ends the buffer; its packet, if it has one only, goes to `cache` unless somebody else holds it.
+    #[inline]
+    pub fn recycle(self, cache: &mut MbufCache) {
+        if let Packets::One(packet) = self.packets
+            && let Ok(packet) = packet.try_into_unique()
+        {
+            cache.free(packet);
+        }
+    }
+
     /// The way to another thread, for a buffer of which nothing was handed to a port yet.
     ///
     /// # Errors

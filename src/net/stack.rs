@@ -237,7 +237,7 @@ impl Stack {
         checksum: IpChecksum,
     ) -> Received {
         if let Some(datagram) = self.expected(frame, frame_len, checksum) {
-            self.egress.counters.homa_received += 1;
+            self.count_expected();
             return Received::Homa(datagram);
         }
         let received = self.classify(now, frame, frame_len, checksum);
@@ -247,23 +247,36 @@ impl Stack {
         })
     }
 
-    /// The frame that almost all are: untagged, an IPv4 header without options, Homa, to us, and
-    /// nothing wrong with it. `None` says nothing; [`Self::classify`] looks closely.
+    /// A received frame of one segment, if it is as almost all are: untagged, an IPv4 header without options,
+    /// Homa, to us, and nothing wrong with it. Whoever acts on it calls [`Self::count_expected`]. `None` says
+    /// nothing: [`Self::receive`] looks closely.
     #[inline(always)]
-    fn expected(&self, frame: &[u8], frame_len: usize, checksum: IpChecksum) -> Option<Datagram> {
+    pub fn expected(
+        &self,
+        frame: &[u8],
+        frame_len: usize,
+        checksum: IpChecksum,
+    ) -> Option<Datagram> {
         const LINK_BYTES: usize = ethernet::HEADER_BYTES;
         let subnet = self.egress.addresses.v4.as_ref()?;
         let head: &[u8; LINK_BYTES + ipv4::HEADER_BYTES] = frame.first_chunk()?;
         let ip: &[u8; ipv4::HEADER_BYTES] = head.last_chunk()?;
+        // Numbers, because a comparison of bytes is one of each.
+        let [a, b, c, d, e, f, ..] = *head;
+        let dst_mac = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+        let [a, b, c, d, e, f] = self.egress.link.mac.0;
+        let own_mac = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+        let kind = u32::from_ne_bytes([head[12], head[13], head[14], 0]);
+        let dst = u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]);
         let total_bytes = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
         let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3FFF;
         let src = Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
         let is_plain = self.vlan == 0
-            && head[..6] == self.egress.link.mac.0
-            && head[12..15] == [0x08, 0x00, 0x45]
+            && dst_mac == own_mac
+            && kind == u32::from_ne_bytes([0x08, 0x00, 0x45, 0])
             && ip[9] == HOMA_PROTOCOL
             && fragment == 0
-            && ip[16..] == subnet.addr.octets()
+            && dst == subnet.addr.to_bits()
             && total_bytes >= ipv4::HEADER_BYTES
             && total_bytes <= frame_len.max(frame.len()) - LINK_BYTES
             && (src != subnet.addr || self.loopback)
@@ -284,6 +297,12 @@ impl Stack {
             start: LINK_BYTES + ipv4::HEADER_BYTES,
             len: total_bytes - ipv4::HEADER_BYTES,
         })
+    }
+
+    /// Counts a frame that [`Self::expected`] has found.
+    #[inline(always)]
+    pub fn count_expected(&mut self) {
+        self.egress.counters.homa_received += 1;
     }
 
     /// Where packets to `dst` go first: `dst` itself, or the gateway. `None` if nowhere. Events

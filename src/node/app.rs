@@ -90,6 +90,7 @@ pub struct Request {
 
 impl Request {
     /// Answers. See [`Responder::reply`].
+    #[inline]
     pub fn reply(
         self,
         cx: &mut Cx<'_>,
@@ -122,6 +123,7 @@ impl Responder {
     /// # Errors
     /// The response comes back if its length is not 1 to 1,000,000 bytes, if the transport holds too
     /// many bytes already, or if the RPC has ended because the client gave up.
+    #[inline]
     pub fn reply(
         mut self,
         cx: &mut Cx<'_>,
@@ -139,6 +141,7 @@ impl Responder {
 }
 
 impl Drop for Responder {
+    #[inline]
     fn drop(&mut self) {
         if let Some(abandoned) = self.abandoned.take() {
             abandoned.borrow_mut().push((self.home, self.rpc));

@@ -111,11 +111,9 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// When `capacity` is not 1 to 1,000,000, and when mbufs run out.
+    #[inline]
     pub fn alloc(&mut self, capacity: usize) -> Result<MessageBuf, AllocError> {
-        let bytes = u32::try_from(capacity)
-            .ok()
-            .filter(|bytes| (1..=MAX_MESSAGE_LENGTH).contains(bytes))
-            .ok_or(AllocError::BadLength(capacity))?;
+        let bytes = message_bytes(capacity)?;
         let (segment_bytes, spares) = (self.state.segment_bytes, &self.state.spares);
         SegmentedBuf::new(bytes, segment_bytes, &mut self.egress.messages, spares)
             .ok_or(AllocError::OutOfMbufs)
@@ -125,13 +123,16 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// As [`Cx::alloc`].
+    #[inline]
     pub fn message(&mut self, bytes: &[u8]) -> Result<MessageBuf, AllocError> {
-        let mut message = self.alloc(bytes.len())?;
-        bytes::BufMut::put_slice(&mut message, bytes);
-        Ok(message)
+        message_bytes(bytes.len())?;
+        let (segment_bytes, spares) = (self.state.segment_bytes, &self.state.spares);
+        SegmentedBuf::of_bytes(bytes, segment_bytes, &mut self.egress.messages, spares)
+            .ok_or(AllocError::OutOfMbufs)
     }
 
-    /// A message whose bytes stay in memory of the application until they are sent, which copies each packet.
+    /// A message whose bytes stay in memory of the application until they are sent: each packet is copied
+    /// as it leaves. Only with software ports.
     pub fn attach(&self, buffer: ExternalBuffer) -> Outgoing {
         Outgoing::external(buffer, self.state.segment_bytes)
     }
@@ -156,6 +157,7 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// The message comes back when a limit is reached or its length is not 1 to 1,000,000 bytes.
+    #[inline]
     pub fn call(
         &mut self,
         host: IpAddr,
@@ -183,6 +185,7 @@ impl Cx<'_> {
         self.transport.next_rpc_id()
     }
 
+    #[inline]
     pub(super) fn reply(
         &mut self,
         rpc: RpcHandle,
@@ -268,6 +271,15 @@ impl std::fmt::Debug for Cx<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cx").field("now", &self.now).field("state", &self.state).finish()
     }
+}
+
+/// A length that a message may have.
+#[inline]
+fn message_bytes(bytes: usize) -> Result<u32, AllocError> {
+    u32::try_from(bytes)
+        .ok()
+        .filter(|bytes| (1..=MAX_MESSAGE_LENGTH).contains(bytes))
+        .ok_or(AllocError::BadLength(bytes))
 }
 
 /// Whether a refused call may succeed if it is tried again a little later.

@@ -330,7 +330,7 @@ impl TxSink<Outgoing> for Sink<'_> {
         let _ = egress.burst.push(mbuf);
     }
 
-    #[inline]
+    #[inline(always)]
     fn data(
         &mut self,
         to: PeerRef,
@@ -339,6 +339,52 @@ impl TxSink<Outgoing> for Sink<'_> {
         message: &mut Outgoing,
         range: Range<u32>,
     ) {
+        if !self.short_data(to, priority, packet, message, &range) {
+            // A copy: the packet itself need never be written to memory.
+            self.any_data(to, priority, *packet, message, range);
+        }
+    }
+}
+
+impl Sink<'_> {
+    /// Sends a short DATA packet to where the way is known, as a copy; says whether it did.
+    #[inline(always)]
+    fn short_data(
+        &mut self,
+        to: PeerRef,
+        priority: u8,
+        packet: &Packet,
+        message: &Outgoing,
+        range: &Range<u32>,
+    ) -> bool {
+        let egress = &mut *self.egress;
+        let Some(bytes) = message.short_bytes(range) else { return false };
+        let Some(path) = cached(&egress.paths, self.stack.generation(), to) else { return false };
+        let (link_len, homa_len) = (path.header_len(), DATA_HEADER_LEN + bytes.len());
+        if !path.takes(homa_len) {
+            return false;
+        }
+        let Some(mut copy) = egress.headers.alloc() else { return false };
+        let Some(frame) = copy.append(link_len + homa_len) else { return false };
+        path.write(frame, priority, homa_len);
+        let homa = &mut frame[link_len..];
+        packet.emit(homa);
+        homa[DATA_HEADER_LEN..].copy_from_slice(bytes);
+        // The transport asked for room first.
+        let _ = egress.burst.push(copy);
+        true
+    }
+
+    #[inline(never)]
+    fn any_data(
+        &mut self,
+        to: PeerRef,
+        priority: u8,
+        packet: Packet,
+        message: &mut Outgoing,
+        range: Range<u32>,
+    ) {
+        let packet = &packet;
         match self.way(to) {
             Way::Cached => {}
             Way::Resolving => return self.keep_data(to, priority, packet, message.bytes(range)),

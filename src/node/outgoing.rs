@@ -78,7 +78,8 @@ impl Outgoing {
     }
 
     /// A packet of the bytes `range`, one segment of the message, behind `header_bytes` that `fill`
-    /// writes, for `offload` by the port. Short ones are copied, and memory of the application. `None` when packet buffers run out.
+    /// writes, for `offload` by the port. Short ones are copied, and memory of the application. `None` when
+    /// packet buffers run out.
     #[inline]
     pub(super) fn packet(
         &mut self,
@@ -115,6 +116,26 @@ impl Outgoing {
         }
     }
 
+    /// The bytes `range` if they are the first packet of a message and so few that a copy costs less than
+    /// sharing them with the port.
+    #[inline(always)]
+    pub(super) fn short_bytes(&self, range: &Range<u32>) -> Option<&[u8]> {
+        match &self.0 {
+            Source::Packets(buffer) if range.start == 0 && range.end <= COPY_MAX_BYTES => {
+                Some(buffer.segment(0))
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives the buffer of a message that nobody needs any more back to `cache`, if it has one only.
+    #[inline]
+    pub(super) fn recycle(self, cache: &mut MbufCache) {
+        if let Source::Packets(buffer) = self.0 {
+            buffer.recycle(cache);
+        }
+    }
+
     /// A window on the bytes `range`, which lie within one segment of the message. `None` when packet
     /// buffers run out.
     pub(super) fn window(&self, range: Range<u32>, cache: &mut MbufCache) -> Option<Mbuf> {
@@ -144,9 +165,9 @@ impl Outgoing {
     }
 }
 
-/// A packet that the port has for itself. Ports that can send memory of the application are software and copy it
-/// as well, but to have two buffers for each packet, and a counter of the references to that memory that
-/// changes atomically, costs as much as this copy, and more when the other side's core is far.
+/// A packet that the port has for itself. Ports that can send memory of the application are software and copy
+/// it as well (see [`ExternalBuffer`]); two buffers for each packet, and a counter of the references to that
+/// memory that changes atomically, cost as much as this copy, and more when the other side's core is far.
 #[inline]
 fn copy_of(
     bytes: &[u8],

@@ -2,6 +2,7 @@
 
 mod crossing;
 mod hand_off;
+mod input;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,17 +10,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::dpdk::{Clock, Mbuf, Mempool, RxBurst, SpareLists};
-use crate::net::{self, NetEvent, QuotedPacket, Received, Stack, UnreachableCause};
+use crate::dpdk::{Clock, Mempool, RxBurst, SpareLists};
+use crate::net::{self, NetEvent, QuotedPacket, Stack, UnreachableCause};
 use crate::time::Nanos;
 use crate::transport::{self, Event, HostShare, RpcHandle, Unreachable};
-use crate::wire::{DATA_HEADER_LEN, HomaPort, Packet, RpcId};
+use crate::wire::{HomaPort, RpcId};
 
 use super::app::{
     Abandoned, App, CallFailed, Request, RequestHead, Responder, Response, Transport, Verdict,
 };
 use super::complaints::{About, Complaints};
-use super::crossing::{Crossing, Outlet, Way};
+use super::crossing::{Crossing, Outlet};
 use super::cx::{AppState, Cx};
 use super::egress::{Egress, Sink};
 use super::hand_off::{AnswersOut, Desk};
@@ -278,7 +279,8 @@ impl<'a, A: App> Shard<'a, A> {
             sent += self.transmit(now);
         }
         // Also without packets: messages that the application dropped may let others go on.
-        self.transport.end_burst(now);
+        let spare = &mut self.egress.messages;
+        self.transport.end_burst_with(now, |message| message.recycle(spare));
         self.with_app_at(now, |app, cx| app.on_poll(cx));
         if self.egress.has_unreachable() {
             self.report_unreachable(now);
@@ -385,85 +387,6 @@ impl<'a, A: App> Shard<'a, A> {
         self.rx_most = if is_long { RX_BURST_LONG } else { RX_BURST };
     }
 
-    /// One frame in one segment.
-    #[inline]
-    fn input(&mut self, now: Nanos, mbuf: Mbuf, crossed: bool) {
-        // What is found is looked at where it is: moved, it would be copied.
-        let frame = mbuf.data();
-        let received = self.stack.receive(now, frame, frame.len(), checksum_of(&mbuf));
-        let Received::Homa(datagram) = &received else {
-            self.stats.not_homa += 1;
-            return self.tell_all(&mbuf);
-        };
-        let parsed = Packet::parse(datagram.of(frame));
-        let Ok(packet) = &parsed else {
-            self.stats.malformed += 1;
-            return self.tell_all(&mbuf);
-        };
-        if let Some(crossing) = &mut self.crossing {
-            let way = crossing.way(datagram.src.ip(), datagram.dst.ip(), &packet.header, crossed);
-            if way != Way::Here {
-                if !crossed && crossing.has_rule_for(&packet.header) {
-                    self.check_rule(way, datagram, packet);
-                }
-                self.redirect(way, mbuf);
-                return;
-            }
-            if datagram.encapsulation == net::Encapsulation::MarkedTcp && !crossed {
-                self.check_hash(&mbuf, datagram, packet);
-            }
-        }
-        if !self.transport.is_port_open(&packet.header) {
-            return self.closed_port(now, &mbuf, datagram, packet);
-        }
-        let end = datagram.start + datagram.len;
-        let start = (datagram.start + DATA_HEADER_LEN).min(end);
-        let payload = PacketBytes::of_mbuf(mbuf, start..end);
-        if let Some(event) = self.transport.take_in(now, datagram.src, packet, payload) {
-            self.hand_over(now, event);
-        }
-    }
-
-    /// A packet to a port that nobody has opened.
-    #[cold]
-    fn closed_port(&mut self, now: Nanos, mbuf: &Mbuf, datagram: &net::Datagram, packet: &Packet) {
-        self.stack.port_unreachable(now, mbuf.data());
-        let nothing = PacketBytes::of_copy(Box::default(), 0..0);
-        self.transport.on_packet(now, datagram.src, packet, nothing);
-    }
-
-    /// A frame of several segments: put together in the first if it has the room, else copied out.
-    #[cold]
-    fn input_chain(&mut self, now: Nanos, mut mbuf: Mbuf) {
-        if mbuf.linearize() {
-            return self.input(now, mbuf, false);
-        }
-        if self.crossing.is_some() {
-            // Only packets of one segment cross. Frames that do not fit one come with a wrong MTU.
-            self.stats.redirects_dropped += 1;
-            return;
-        }
-        self.stats.rx_copied += 1;
-        let mut frame = vec![0; mbuf.packet_len()].into_boxed_slice();
-        mbuf.copy_to(0, &mut frame);
-        let received = self.stack.receive(now, &frame, frame.len(), checksum_of(&mbuf));
-        let Received::Homa(datagram) = received else {
-            self.stats.not_homa += 1;
-            return;
-        };
-        let Ok(packet) = Packet::parse(datagram.of(&frame)) else {
-            self.stats.malformed += 1;
-            return;
-        };
-        if !self.transport.is_port_open(&packet.header) {
-            self.stack.port_unreachable(now, &frame);
-        }
-        let end = datagram.start + datagram.len;
-        let start = (datagram.start + DATA_HEADER_LEN).min(end);
-        let payload = PacketBytes::of_copy(frame, start..end);
-        self.transport.on_packet(now, datagram.src, &packet, payload);
-    }
-
     // ---- application -------------------------------------------------------------------------
 
     /// Hands what the transport has for the application to it.
@@ -477,7 +400,6 @@ impl<'a, A: App> Shard<'a, A> {
         }
     }
 
-    #[inline(always)]
     fn hand_over(&mut self, now: Nanos, mut event: Event<PacketBytes>) {
         if let Event::Request { rpc, message, is_head_due: true, .. } = &event
             && self.refuses(message)
@@ -734,15 +656,6 @@ impl Loss {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         (self.random >> 32) as u32
-    }
-}
-
-#[inline]
-fn checksum_of(mbuf: &Mbuf) -> net::IpChecksum {
-    match mbuf.ip_checksum() {
-        crate::dpdk::IpChecksum::Good => net::IpChecksum::Good,
-        crate::dpdk::IpChecksum::Bad => net::IpChecksum::Bad,
-        crate::dpdk::IpChecksum::Unknown => net::IpChecksum::Unknown,
     }
 }
 

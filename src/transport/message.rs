@@ -214,6 +214,7 @@ impl<B: Payload + AsRef<[u8]>> Message<B> {
 }
 
 impl<B: Payload> Drop for Message<B> {
+    #[inline]
     fn drop(&mut self) {
         self.ledger.release(self.packets() as u32);
         if let Fragments::Many(list) = core::mem::replace(&mut self.fragments, Fragments::None) {

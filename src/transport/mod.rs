@@ -8,6 +8,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `receive`, `control` | what every packet does in every state: DATA, and the others |
+//! | `whole` | the short cut for messages of one packet |
 //! | `calls` | the application's verbs: call, reply, abort, ports |
 //! | `timers`, `stalls` | silence, RESEND, NEED_ACK, giving up |
 //! | `grants` | who may send how much to us |
@@ -45,6 +46,7 @@ mod timers;
 mod tombstones;
 mod transmit;
 mod wheel;
+mod whole;
 
 #[cfg(test)]
 mod pair;
@@ -65,6 +67,7 @@ pub use receive::Outcome;
 pub use sharing::{HostShare, MissedAck, SHARDS_MAX};
 pub use timers::Unreachable;
 pub use transmit::SendOrder;
+pub use whole::Whole;
 
 use crate::addr::HostAddr;
 use crate::time::Nanos;
@@ -111,8 +114,8 @@ pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
     /// The message that may exceed the limit on retained packets.
     overdraft: Option<Handle>,
     events: VecDeque<Event<B>>,
-    /// Requests whose responses have come in this burst.
-    done_requests: Vec<M>,
+    /// Messages that nobody needs any more since this burst: their RPCs have ended.
+    done_messages: Vec<M>,
     /// Acks received in this burst, and from whom.
     acks: Vec<(HostAddr, AckRecord)>,
     /// Peers with acks that wait for a DATA packet, and since when.
@@ -158,7 +161,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             overdraft: None,
             // What one burst brings. Small, because a ring uses all of its memory in turn.
             events: VecDeque::with_capacity(16),
-            done_requests: Vec::with_capacity(receive::DEFERRED_MAX),
+            done_messages: Vec::with_capacity(receive::DEFERRED_MAX),
             acks: Vec::with_capacity(receive::DEFERRED_MAX),
             ack_flushes: VecDeque::with_capacity(64),
             request_bytes: 0,
@@ -236,10 +239,19 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// To be called after the packets of a receive burst: takes in their acks, and decides on grants, once
     /// for all of them.
     pub fn end_burst(&mut self, now: Nanos) {
+        self.end_burst_with(now, drop);
+    }
+
+    /// As [`Transport::end_burst`]; messages whose RPCs have ended well go to `recycle`, which may use their
+    /// buffers again.
+    #[inline]
+    pub fn end_burst_with(&mut self, now: Nanos, mut recycle: impl FnMut(M)) {
         if !self.acks.is_empty() {
             self.settle_acks(now);
         }
-        self.done_requests.clear();
+        while let Some(message) = self.done_messages.pop() {
+            recycle(message);
+        }
         self.decide_grants(now);
     }
 
@@ -445,6 +457,22 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             }
             let bytes = if is_client { &mut self.request_bytes } else { &mut self.response_bytes };
             *bytes -= u64::from(outbound.length);
+        }
+        self.rpcs.remove(index);
+        self.probe.rpc_ended(now, id);
+    }
+
+    /// As `end_rpc`, of a client RPC whose request was taken out and of whose response nothing is kept.
+    #[inline(always)]
+    fn end_plain_call(&mut self, now: Nanos, index: u32) {
+        let Some(rpc) = self.rpcs.get(index) else { return };
+        if rpc.outbound.is_some() || rpc.inbound.is_some() {
+            return self.end_rpc(now, index);
+        }
+        let (id, peer) = (rpc.id, rpc.peer);
+        self.client_count -= 1;
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.rpcs -= 1;
         }
         self.rpcs.remove(index);
         self.probe.rpc_ended(now, id);

@@ -10,9 +10,8 @@ use super::event::{Event, RpcError, RpcHandle};
 use super::message::Message;
 use super::metrics::{Metrics, Probe};
 use super::mutation::Mutation;
-use super::peer::PendingAck;
 use super::reassembly::Added;
-use super::rpc::{Inbound, Rpc, State};
+use super::rpc::{Inbound, Outbound, Rpc, State};
 use super::slab::Handle;
 use super::tombstones::{NoPlace, Place};
 
@@ -68,9 +67,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         packet: &Packet,
         payload: B,
     ) -> Option<Event<B>> {
-        self.metrics.received[Metrics::type_index(packet)] += 1;
-        self.probe.received(now, src, packet, payload.len());
         let header = &packet.header;
+        if let Body::Data(data) = &packet.body
+            && let Some(whole) = self.take_whole(now, src, header, data, payload.len())
+        {
+            return self.whole_event(whole, src, header, payload);
+        }
+        self.count_received(now, src, packet, payload.len());
         let id = header.sender_id.flip();
         if matches!(packet.body, Body::Freeze) {
             return None;
@@ -78,18 +81,30 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let mut received = Received { now, src, header, id, index: None };
         if id.is_client() {
             received.index = self.find_client(id, header.dport);
-            self.client_packet(&received, packet, payload)
+            self.client_packet(&received, packet, payload);
         } else {
-            self.server_packet(&mut received, packet, payload)
+            self.server_packet(&mut received, packet, payload);
         }
+        None
+    }
+
+    #[inline(always)]
+    pub(super) fn count_received(
+        &mut self,
+        now: Nanos,
+        src: HostAddr,
+        packet: &Packet,
+        payload_bytes: u32,
+    ) {
+        self.metrics.received[Metrics::type_index(packet)] += 1;
+        self.probe.received(now, src, packet, payload_bytes);
     }
 
     /// The owner of the port is gone. A server that asks whether its response has arrived is told
     /// that nobody wants it any more (reference-gaps.md G4).
     #[cold]
     fn port_closed(&mut self, now: Nanos, src: HostAddr, packet: &Packet, payload: u32) -> Outcome {
-        self.metrics.received[Metrics::type_index(packet)] += 1;
-        self.probe.received(now, src, packet, payload);
+        self.count_received(now, src, packet, payload);
         self.metrics.unknown_port += 1;
         let header = &packet.header;
         let received = Received { now, src, header, id: header.sender_id.flip(), index: None };
@@ -101,30 +116,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     // ---- we are the client -------------------------------------------------------------------
 
-    #[inline]
-    fn client_packet(
-        &mut self,
-        received: &Received<'_>,
-        packet: &Packet,
-        payload: B,
-    ) -> Option<Event<B>> {
-        if let Some(index) = received.index {
-            if self.config.check_response_source && !self.is_from_its_peer(index, received.src) {
-                self.metrics.foreign_source += 1;
-                return None;
-            }
-            if let Body::Data(data) = &packet.body
-                && is_whole(data, payload.len())
-                && self.inbound(index).is_none()
-            {
-                return self.whole_response(received, index, data, payload);
-            }
+    fn client_packet(&mut self, received: &Received<'_>, packet: &Packet, payload: B) {
+        if self.config.check_response_source
+            && let Some(index) = received.index
+            && !self.is_from_its_peer(index, received.src)
+        {
+            self.metrics.foreign_source += 1;
+            return;
         }
-        self.other_client_packet(received, packet, payload);
-        None
-    }
-
-    fn other_client_packet(&mut self, received: &Received<'_>, packet: &Packet, payload: B) {
         let now = received.now;
         if let Some(index) = received.index {
             self.hear(now, index, &packet.body);
@@ -165,7 +164,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    fn is_from_its_peer(&self, index: u32, src: HostAddr) -> bool {
+    #[inline]
+    pub(super) fn is_from_its_peer(&self, index: u32, src: HostAddr) -> bool {
         let peer = self.rpcs.get(index).and_then(|rpc| self.peers.get(rpc.peer));
         peer.is_some_and(|peer| peer.addr == src)
     }
@@ -186,23 +186,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    /// A response in one packet, the common case.
+    /// What rides on a DATA packet.
     #[inline]
-    fn whole_response(
-        &mut self,
-        received: &Received<'_>,
-        index: u32,
-        data: &Data,
-        payload: B,
-    ) -> Option<Event<B>> {
-        self.note_news(received, data);
-        let message = self.whole_message(data, payload);
-        self.end_call(received.now, index, message)
-    }
-
-    /// What rides on a DATA packet of a response.
-    #[inline]
-    fn note_news(&mut self, received: &Received<'_>, data: &Data) {
+    pub(super) fn note_news(&mut self, received: &Received<'_>, data: &Data) {
         self.refresh_cutoffs(received, data.cutoff_version);
         if let Some(ack) = data.ack {
             self.defer_ack(received, ack);
@@ -231,24 +217,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         if self.add_data(now, index, data, payload)
             && let Some(message) = self.take_message(index)
-            && let Some(event) = self.end_call(now, index, message)
+            && let Some((cookie, id)) = self.close_call(now, index)
         {
-            self.events.push_back(event);
+            self.events.push_back(Event::Response { cookie, id, result: Ok(message) });
         }
-    }
-
-    /// A message that came in one packet, the common case, which needs no reassembly.
-    fn whole_message(&mut self, data: &Data, mut payload: B) -> Message<B> {
-        self.detach_if_scarce(&mut payload);
-        self.cutoffs.count(data.message_length);
-        self.metrics.useful_retransmits += u64::from(data.retransmit);
-        self.metrics.message_bytes_received += u64::from(data.message_length);
-        Message::whole(payload, &self.ledger)
     }
 
     /// Copies a small payload out of its packet buffer when those run short.
     #[inline]
-    fn detach_if_scarce(&self, payload: &mut B) {
+    pub(super) fn detach_if_scarce(&self, payload: &mut B) {
         if self.ledger.retained() > self.retained_scarce()
             && payload.len() < self.config.detach_below_bytes
         {
@@ -256,33 +233,22 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    /// The response is complete: what the application gets.
+    /// Keeps the message that an RPC has sent, which ends now, until the end of the burst: to give its
+    /// buffers back takes a while, and the application is waiting.
     #[inline]
-    fn end_call(&mut self, now: Nanos, index: u32, message: Message<B>) -> Option<Event<B>> {
-        let rpc = self.rpcs.get(index)?;
-        let (cookie, id, peer) = (rpc.cookie, rpc.id, rpc.peer);
-        // The data is in our memory: the server need not wait for the application to look at it
-        // (reference-gaps.md G5).
-        let ack = PendingAck { id, client_port: rpc.local_port, server_port: rpc.remote_port };
-        self.metrics.client_done += 1;
-        self.put_request_aside(index);
-        self.end_rpc(now, index);
-        self.note_ack(now, peer, ack);
-        Some(Event::Response { cookie, id, result: Ok(message) })
-    }
-
-    /// Keeps the request of an RPC that has ended until the end of the burst: to give its buffers back
-    /// takes a while, and the application is waiting.
-    #[inline]
-    fn put_request_aside(&mut self, index: u32) {
-        if self.done_requests.len() < DEFERRED_MAX
-            && let Some(outbound) = self.outbound_mut(index).filter(|outbound| outbound.is_sent())
-        {
-            let length = outbound.length;
-            let message = self.rpcs.get_mut(index).and_then(|rpc| rpc.outbound.take());
-            self.done_requests.extend(message.map(|outbound| outbound.message));
-            self.request_bytes -= u64::from(length);
+    pub(super) fn put_message_aside(&mut self, index: u32) {
+        if self.done_messages.len() >= DEFERRED_MAX {
+            return;
         }
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        if !rpc.outbound.as_ref().is_some_and(Outbound::is_sent) {
+            return;
+        }
+        let Some(outbound) = rpc.outbound.take() else { return };
+        let is_client = rpc.state.is_client();
+        let bytes = if is_client { &mut self.request_bytes } else { &mut self.response_bytes };
+        *bytes -= u64::from(outbound.length);
+        self.done_messages.push(outbound.message);
     }
 
     /// The server knows nothing of the request: it starts again, with what needs no grant. Unless so
@@ -308,13 +274,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     // ---- we are the server -------------------------------------------------------------------
 
-    #[inline]
-    fn server_packet(
-        &mut self,
-        received: &mut Received<'_>,
-        packet: &Packet,
-        payload: B,
-    ) -> Option<Event<B>> {
+    fn server_packet(&mut self, received: &mut Received<'_>, packet: &Packet, payload: B) {
         let now = received.now;
         let (id, port) = (received.id, received.header.dport);
         // Only a request makes a peer: packets about nothing must not evict one.
@@ -322,10 +282,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             Body::Data(_) => self.peers.find_or_insert(received.src, now),
             _ => self.peers.find(received.src),
         };
-        let Some(peer) = peer else {
-            self.stranger_packet(received, &packet.body);
-            return None;
-        };
+        let Some(peer) = peer else { return self.stranger_packet(received, &packet.body) };
         let client_port = matches!(packet.body, Body::Data(_)).then_some(received.header.sport);
         received.index = self.find_server(peer, id, port, client_port);
         if let Body::Data(data) = &packet.body {
@@ -333,7 +290,6 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         self.peers.hear(peer, now);
         self.other_server_packet(received, peer, packet);
-        None
     }
 
     fn other_server_packet(&mut self, received: &Received<'_>, peer: u32, packet: &Packet) {
@@ -379,35 +335,22 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    #[inline]
-    fn request_data(
-        &mut self,
-        received: &Received<'_>,
-        peer: u32,
-        data: &Data,
-        payload: B,
-    ) -> Option<Event<B>> {
-        if let Some(ack) = data.ack {
-            self.defer_ack(received, ack);
-        }
-        self.refresh_cutoffs(received, data.cutoff_version);
+    fn request_data(&mut self, received: &Received<'_>, peer: u32, data: &Data, payload: B) {
+        self.note_news(received, data);
         if let Some(index) = received.index {
-            self.more_request_data(received, index, data, payload);
-            return None;
+            return self.more_request_data(received, index, data, payload);
         }
-        let tombstone = self.admit_request(received, peer, data, payload.len())?;
-        if is_whole(data, payload.len()) {
-            return self.start_whole(received, peer, data, tombstone, payload);
-        }
+        let Some(tombstone) = self.admit_request(received, peer, data, payload.len()) else {
+            return;
+        };
         let now = received.now;
         let inbound = Inbound::new(data.message_length, now);
         let rpc = self.server_rpc(received, peer, data, tombstone, Some(inbound));
-        let handle = self.insert_rpc(now, rpc)?;
+        let Some(handle) = self.insert_rpc(now, rpc) else { return };
         self.cutoffs.count(data.message_length);
         let probe = self.timer_time(now) + Nanos(self.config.resend_after_ns);
         self.wheel.arm(handle.index, probe);
         self.more_request_data(received, handle.index, data, payload);
-        None
     }
 
     /// Bytes of a request that there is an RPC for.
@@ -435,23 +378,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         self.events.push_back(event);
     }
 
-    /// A new request that came in one packet: in service at once.
-    fn start_whole(
-        &mut self,
-        received: &Received<'_>,
-        peer: u32,
-        data: &Data,
-        tombstone: Place,
-        payload: B,
-    ) -> Option<Event<B>> {
-        let rpc = self.server_rpc(received, peer, data, tombstone, None);
-        let handle = self.insert_rpc(received.now, rpc)?;
-        let message = self.whole_message(data, payload);
-        Some(self.request_event(received, handle, message, false))
-    }
-
     /// Whether a new request may become an RPC; gives the place where its end will be remembered.
-    fn admit_request(
+    #[inline]
+    pub(super) fn admit_request(
         &mut self,
         received: &Received<'_>,
         peer: u32,
@@ -519,7 +448,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// The entry of a new request: in service if it is complete, that is without `inbound`.
     #[inline(always)]
-    fn server_rpc(
+    pub(super) fn server_rpc(
         &self,
         received: &Received<'_>,
         peer: u32,
@@ -701,16 +630,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 }
 
-/// Acks kept until the end of a burst, and requests.
+/// Acks kept until the end of a burst, and messages.
 pub(super) const DEFERRED_MAX: usize = 32;
 
 /// Whether the payload lies within the message.
 fn in_range(data: &Data, length: u32, payload: u32) -> bool {
     data.offset < length && payload <= length - data.offset
-}
-
-/// Whether the packet is the whole message.
-#[inline]
-fn is_whole(data: &Data, payload: u32) -> bool {
-    data.offset == 0 && payload == data.message_length && payload > 0
 }

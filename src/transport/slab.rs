@@ -70,6 +70,7 @@ impl<T> Slab<T> {
     }
 
     /// Drops the entry, in place; says whether there was one.
+    #[inline]
     pub(super) fn remove(&mut self, index: u32) -> bool {
         let Some(slot) = self.slots.get_mut(index as usize) else { return false };
         if slot.value.is_none() {

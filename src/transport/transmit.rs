@@ -163,16 +163,57 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// Sends a message just handed in if it is one short packet and nothing goes before it; else puts
     /// it where it will be sent from.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_or_queue(&mut self, now: Nanos, handle: Handle, sink: &mut impl TxSink<M>) {
-        let limit = self.config.defer_min_bytes;
         let is_next = !self.sender.has_unpaced_work() && sink.room() > 0;
-        let is_short = self
-            .outbound_mut(handle.index)
-            .is_some_and(|out| out.length <= out.segment_bytes.min(limit));
-        if !(is_next && is_short && self.transmit_next(now, handle.index, sink)) {
+        if !(is_next && self.transmit_whole(now, handle.index, sink)) {
             self.start_sending(handle);
         }
+    }
+
+    /// Sends a new message if it is one short packet; says whether it did. What `transmit_next` does, in
+    /// few steps: most messages go this way.
+    #[inline(always)]
+    fn transmit_whole(&mut self, now: Nanos, index: u32, sink: &mut impl TxSink<M>) -> bool {
+        let time = self.timer_time(now);
+        let Some(rpc) = self.rpcs.get_mut(index) else { return false };
+        let header = rpc.header();
+        let Some(outbound) = rpc.outbound.as_mut() else { return false };
+        let Some(peer) = self.peers.get_mut(rpc.peer) else { return false };
+        let length = outbound.length;
+        let is_short = length <= outbound.segment_bytes.min(self.config.defer_min_bytes);
+        if !is_short || outbound.granted < length {
+            return false;
+        }
+        let priority =
+            unscheduled_priority(&peer.cutoffs, self.config.num_priorities, outbound.length);
+        let priority = self.config.priority_map[usize::from(priority)];
+        let data = Data {
+            message_length: length,
+            incoming: length,
+            ack: peer.pop_ack(),
+            cutoff_version: peer.cutoff_version,
+            retransmit: false,
+            incast: outbound.incast,
+            offset: 0,
+        };
+        let packet = Packet { header, body: Body::Data(data) };
+        let to = PeerRef { index: rpc.peer, addr: peer.addr };
+        (outbound.sent_to, outbound.first_sent) = (length, now);
+        let wait_ns = match rpc.state {
+            State::ServerOutgoing => self.config.need_ack_after_ns,
+            _ => self.config.resend_after_ns,
+        };
+        rpc.quiet_since = time;
+        rpc.next_probe = time + Nanos(wait_ns);
+        let next = rpc.next_probe;
+        self.metrics.sent[Metrics::type_index(&packet)] += 1;
+        self.metrics.sent_bytes_by_priority[usize::from(priority)] += u64::from(length);
+        self.probe.sent(now, to, priority, &packet, length);
+        self.sender.pacer.charge(now, length);
+        sink.data(to, priority, &packet, &mut outbound.message, 0..length);
+        self.wheel.arm(index, next);
+        true
     }
 
     /// Queues `range` of the outgoing message for sending again at `priority`. Says false if the

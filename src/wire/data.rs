@@ -94,7 +94,7 @@ pub struct RawData {
 
 impl RawData {
     /// The bytes of a DATA header in the form `form`.
-    #[inline]
+    #[inline(always)]
     pub fn new(header: &Header, data: &Data, form: DataForm) -> Self {
         let (sequence, seg_offset) = match form.offsets {
             DataOffsets::Both => (data.offset, data.offset),
@@ -115,7 +115,7 @@ impl RawData {
     }
 
     /// What the header means.
-    #[inline]
+    #[inline(always)]
     pub fn data(&self) -> Data {
         Data {
             message_length: self.message_length.get(),

@@ -49,12 +49,18 @@ impl Packet {
     /// Checks length and type in the order of protocol.md section 3.1; see [`ParseError`].
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        if let Ok((raw, _payload)) = RawData::ref_from_prefix(bytes)
-            && raw.common.packet_type == PacketType::Data.code()
-        {
-            return Ok(Self { header: raw.common.header(), body: Body::Data(raw.data()) });
+        if let Some((header, data)) = Self::parse_data(bytes) {
+            return Ok(Self { header, body: Body::Data(data) });
         }
         Self::parse_any(bytes)
+    }
+
+    /// Does what [`Packet::parse`] does, if it is DATA that is in `bytes`.
+    #[inline(always)]
+    pub fn parse_data(bytes: &[u8]) -> Option<(Header, Data)> {
+        let raw = prefix::<RawData>(bytes)?;
+        let is_data = raw.common.packet_type == PacketType::Data.code();
+        is_data.then(|| (raw.common.header(), raw.data()))
     }
 
     /// [`Packet::parse`] without its shortcut for DATA, which keeps the hot path small enough to be
@@ -76,13 +82,13 @@ impl Packet {
     ///
     /// `out` must have room; [`MAX_HEADER_LEN`](super::MAX_HEADER_LEN) bytes always do. Without
     /// room nothing is written and the answer is 0; debug builds panic.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&self, out: &mut [u8]) -> usize {
         self.emit_as(DataForm::OURS, out)
     }
 
     /// Does what [`Packet::emit`] does, with the offset of DATA in the form `form`.
-    #[inline]
+    #[inline(always)]
     pub fn emit_as(&self, form: DataForm, out: &mut [u8]) -> usize {
         if let Body::Data(data) = &self.body {
             return write(RawData::new(&self.header, data, form), out);
@@ -162,7 +168,7 @@ fn prefix<T: FromBytes + KnownLayout + Immutable + Unaligned>(bytes: &[u8]) -> O
 }
 
 /// Puts `raw` at the start of `out`; 0 if it does not fit.
-#[inline]
+#[inline(always)]
 fn write<T: FromBytes + IntoBytes + KnownLayout + Unaligned>(raw: T, out: &mut [u8]) -> usize {
     let Ok((place, _)) = T::mut_from_prefix(out) else {
         debug_assert!(false, "a Homa header of {} bytes needs a longer buffer", size_of::<T>());

@@ -50,7 +50,7 @@ impl<A: App> Shard<'_, A> {
         match letter {
             Letter::Frame(frame) => {
                 let mbuf = frame.open();
-                let checksum = super::checksum_of(&mbuf);
+                let checksum = super::input::checksum_of(&mbuf);
                 // For the stack, which has its answers and events fetched as always.
                 self.stack.receive(now, mbuf.data(), mbuf.data_len(), checksum);
                 self.stats.not_homa += 1;

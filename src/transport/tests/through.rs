@@ -3,7 +3,7 @@
 use super::solo::*;
 use crate::transport::pair::*;
 use crate::transport::*;
-use crate::wire::RpcId;
+use crate::wire::{Header, Packet, RpcId};
 
 fn call_through(solo: &mut Solo, len: u32, sink: &mut Sink) -> RpcId {
     let message = outgoing(len as usize, SEED);
@@ -58,4 +58,30 @@ fn what_is_refused_comes_back() {
     let refused = solo.shard.reply_through(solo.now, rpc, outgoing(9, SEED), &mut sink);
     assert_eq!(refused.unwrap_err().message.bytes, pattern(9, SEED));
     assert!(sink.frames.is_empty());
+}
+
+/// What was sent is handed back when its RPC has ended well, and once.
+#[test]
+fn messages_of_ended_rpcs_are_handed_back_for_their_buffers() {
+    let mut solo = Solo::new(config());
+    let mut sink = Sink::with_room(10, solo.now);
+    let id = call_through(&mut solo, 100, &mut sink);
+    let served = solo.serve(RpcId(2), 30);
+    solo.shard.reply_through(solo.now, served, outgoing(60, SEED), &mut sink).unwrap();
+
+    let (header, (body, bytes)) = (client_header(id), data(0..30, 30));
+    let answer = Header { sport: SERVICE, dport: solo.port, sender_id: id.flip() };
+    let response = Packet { header: answer, body };
+    solo.shard.on_packet(solo.now, SERVER, &response, Bytes(bytes));
+    let (body, bytes) = ack(&[RpcId(2)]);
+    let acked = Packet { header: Header { sender_id: RpcId(4), ..header }, body };
+    solo.shard.on_packet(solo.now, CLIENT, &acked, Bytes(bytes));
+
+    for expected in [&[60, 100][..], &[]] {
+        let mut lengths = Vec::new();
+        solo.shard.end_burst_with(solo.now, |message| lengths.push(message.bytes.len()));
+        lengths.sort_unstable();
+        assert_eq!(lengths, expected);
+    }
+    assert_eq!(solo.shard.occupancy().outgoing_bytes, 0);
 }

@@ -1,0 +1,195 @@
+//! What becomes of a received frame.
+
+use std::rc::Rc;
+
+use crate::addr::HostAddr;
+use crate::dpdk::Mbuf;
+use crate::net::{self, Received};
+use crate::time::Nanos;
+use crate::transport::{RpcHandle, Whole};
+use crate::wire::{COMMON_HEADER_LEN, DATA_HEADER_LEN, Header, Packet};
+
+use super::super::app::{App, Request, Responder, Response};
+use super::super::crossing::Way;
+use super::super::payload::PacketBytes;
+use super::Shard;
+
+impl<A: App> Shard<'_, A> {
+    /// One frame in one segment.
+    #[inline]
+    pub(super) fn input(&mut self, now: Nanos, mbuf: Mbuf, crossed: bool) {
+        match self.input_whole(now, &mbuf, crossed) {
+            Some((Whole::Request(rpc), at)) => self.hand_over_request(now, mbuf, rpc, &at),
+            Some((Whole::Response { cookie, id }, at)) => {
+                let message = self.transport.whole_message(at.payload(mbuf));
+                let response = Ok(Response { cookie, id, message });
+                self.with_app_at(now, |app, cx| app.on_response(cx, response));
+            }
+            Some((Whole::Refused, _)) => {}
+            None => self.input_any(now, mbuf, crossed),
+        }
+    }
+
+    /// The short cut for messages of one packet in frames without anything unusual. `None`, and nothing
+    /// done, for all others.
+    #[inline(always)]
+    fn input_whole(&mut self, now: Nanos, mbuf: &Mbuf, crossed: bool) -> Option<(Whole, Place)> {
+        if self.desk.is_some() {
+            return None;
+        }
+        let frame = mbuf.data();
+        if !may_be_whole(frame) {
+            return None;
+        }
+        let datagram = self.stack.expected(frame, frame.len(), checksum_of(mbuf))?;
+        let bytes = datagram.of(frame);
+        let (header, data) = Packet::parse_data(bytes)?;
+        if let Some(crossing) = &self.crossing {
+            let (src, dst) = (datagram.src.ip(), datagram.dst.ip());
+            if crossing.way(src, dst, &header, crossed) != Way::Here {
+                return None;
+            }
+        }
+        let payload_bytes = (bytes.len() - DATA_HEADER_LEN) as u32;
+        let whole = self.transport.take_whole(now, datagram.src, &header, &data, payload_bytes)?;
+        self.stack.count_expected();
+        let start = (datagram.start + DATA_HEADER_LEN) as u32;
+        Some((whole, Place { src: datagram.src, header, start, bytes: payload_bytes }))
+    }
+
+    #[inline(always)]
+    fn hand_over_request(&mut self, now: Nanos, mbuf: Mbuf, rpc: RpcHandle, at: &Place) {
+        let message = self.transport.whole_message(at.payload(mbuf));
+        let responder = Responder {
+            rpc,
+            id: at.header.sender_id,
+            client: at.src,
+            client_port: at.header.sport,
+            port: at.header.dport,
+            abandoned: Some(Rc::clone(&self.abandoned)),
+            home: None,
+        };
+        let request = Request { message, responder };
+        self.with_app_at(now, |app, cx| app.on_request(cx, request));
+    }
+
+    /// As [`Self::input`], of any frame.
+    #[inline(never)]
+    fn input_any(&mut self, now: Nanos, mbuf: Mbuf, crossed: bool) {
+        // What is found is looked at where it is: moved, it would be copied.
+        let frame = mbuf.data();
+        let received = self.stack.receive(now, frame, frame.len(), checksum_of(&mbuf));
+        let Received::Homa(datagram) = &received else {
+            self.stats.not_homa += 1;
+            return self.tell_all(&mbuf);
+        };
+        let parsed = Packet::parse(datagram.of(frame));
+        let Ok(packet) = &parsed else {
+            self.stats.malformed += 1;
+            return self.tell_all(&mbuf);
+        };
+        if let Some(crossing) = &mut self.crossing {
+            let way = crossing.way(datagram.src.ip(), datagram.dst.ip(), &packet.header, crossed);
+            if way != Way::Here {
+                if !crossed && crossing.has_rule_for(&packet.header) {
+                    self.check_rule(way, datagram, packet);
+                }
+                self.redirect(way, mbuf);
+                return;
+            }
+            if datagram.encapsulation == net::Encapsulation::MarkedTcp && !crossed {
+                self.check_hash(&mbuf, datagram, packet);
+            }
+        }
+        if !self.transport.is_port_open(&packet.header) {
+            return self.closed_port(now, &mbuf, datagram, packet);
+        }
+        let end = datagram.start + datagram.len;
+        let start = (datagram.start + DATA_HEADER_LEN).min(end);
+        let payload = PacketBytes::of_mbuf(mbuf, start..end);
+        if let Some(event) = self.transport.take_in(now, datagram.src, packet, payload) {
+            self.hand_over(now, event);
+        }
+    }
+
+    /// A packet to a port that nobody has opened.
+    #[cold]
+    fn closed_port(&mut self, now: Nanos, mbuf: &Mbuf, datagram: &net::Datagram, packet: &Packet) {
+        self.stack.port_unreachable(now, mbuf.data());
+        let nothing = PacketBytes::of_copy(Box::default(), 0..0);
+        self.transport.on_packet(now, datagram.src, packet, nothing);
+    }
+
+    /// A frame of several segments: put together in the first if it has the room, else copied out.
+    #[cold]
+    pub(super) fn input_chain(&mut self, now: Nanos, mut mbuf: Mbuf) {
+        if mbuf.linearize() {
+            return self.input(now, mbuf, false);
+        }
+        if self.crossing.is_some() {
+            // Only packets of one segment cross. Frames that do not fit one come with a wrong MTU.
+            self.stats.redirects_dropped += 1;
+            return;
+        }
+        self.stats.rx_copied += 1;
+        let mut frame = vec![0; mbuf.packet_len()].into_boxed_slice();
+        mbuf.copy_to(0, &mut frame);
+        let received = self.stack.receive(now, &frame, frame.len(), checksum_of(&mbuf));
+        let Received::Homa(datagram) = received else {
+            self.stats.not_homa += 1;
+            return;
+        };
+        let Ok(packet) = Packet::parse(datagram.of(&frame)) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if !self.transport.is_port_open(&packet.header) {
+            self.stack.port_unreachable(now, &frame);
+        }
+        let end = datagram.start + datagram.len;
+        let start = (datagram.start + DATA_HEADER_LEN).min(end);
+        let payload = PacketBytes::of_copy(frame, start..end);
+        self.transport.on_packet(now, datagram.src, &packet, payload);
+    }
+}
+
+/// Bytes of an Ethernet header without a tag and an IPv4 header without options.
+const PLAIN_HEADER_BYTES: usize = 34;
+
+/// Whether all of a message can lie in a frame with plain headers: a first look at its length, which spares
+/// the packets of long messages the others.
+#[inline(always)]
+fn may_be_whole(frame: &[u8]) -> bool {
+    // The length of the message is the first field behind the common header.
+    let field =
+        frame.get(PLAIN_HEADER_BYTES + COMMON_HEADER_LEN..).and_then(|rest| rest.first_chunk());
+    field.is_some_and(|&bytes| {
+        let message_bytes = u32::from_be_bytes(bytes) as usize;
+        frame.len() == PLAIN_HEADER_BYTES + DATA_HEADER_LEN + message_bytes
+    })
+}
+
+/// What of a packet is needed when its message is handed over.
+struct Place {
+    src: HostAddr,
+    header: Header,
+    /// Where the payload begins in the frame.
+    start: u32,
+    bytes: u32,
+}
+
+impl Place {
+    #[inline(always)]
+    fn payload(&self, mbuf: Mbuf) -> PacketBytes {
+        PacketBytes::of_mbuf(mbuf, self.start as usize..(self.start + self.bytes) as usize)
+    }
+}
+
+#[inline]
+pub(super) fn checksum_of(mbuf: &Mbuf) -> net::IpChecksum {
+    match mbuf.ip_checksum() {
+        crate::dpdk::IpChecksum::Good => net::IpChecksum::Good,
+        crate::dpdk::IpChecksum::Bad => net::IpChecksum::Bad,
+        crate::dpdk::IpChecksum::Unknown => net::IpChecksum::Unknown,
+    }
+}
