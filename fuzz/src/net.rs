@@ -93,7 +93,6 @@ pub fn receive<'a>(
 }
 
 fn ask_for_path(stack: &mut Stack, now: Nanos, addr: IpAddr) {
-    stack.confirm(now, addr);
     if let PathState::Ready(path) = stack.path(now, addr) {
         let mut header = vec![0; path.header_len()];
         path.write(&mut header, 7, 1000);

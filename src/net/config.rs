@@ -54,8 +54,8 @@ pub struct Config {
     pub neighbor_retry_ns: u64,
     /// For how long a neighbour counts as reachable after it was heard.
     pub neighbor_reachable_ns: u64,
-    /// How long a neighbour that no longer counts as reachable is used before it is asked, so that
-    /// [`Stack::confirm`](super::Stack::confirm) may make the question needless.
+    /// How long a neighbour that no longer counts as reachable is used before it is asked: it may say
+    /// something itself meanwhile.
     pub neighbor_probe_delay_ns: u64,
     /// For how long a neighbour that did not answer is not asked again.
     pub neighbor_failed_ns: u64,

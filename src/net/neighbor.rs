@@ -263,16 +263,6 @@ impl NeighborTable {
         self.change_path(true);
     }
 
-    /// Takes note that packets sent to `ip` are answered (RFC 4861 section 7.3.1).
-    pub(super) fn confirm(&mut self, now: Nanos, ip: IpAddr) {
-        let Ok(at) = self.position(ip) else { return };
-        if let State::Reachable { .. } | State::Stale { .. } | State::Probe { .. } =
-            self.neighbors[at].state
-        {
-            self.set_state(at, self.reachable(now));
-        }
-    }
-
     /// When [`Self::on_timer`] has something to do, [`Nanos::MAX`] for never.
     pub(super) const fn deadline(&self) -> Nanos {
         self.deadline

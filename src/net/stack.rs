@@ -402,16 +402,6 @@ impl Stack {
         is_lower
     }
 
-    /// Tells that `dst` answers what is sent to it, which saves a question to its next hop.
-    ///
-    /// A good time is before [`Self::path`] after a change of generation, for peers heard from in
-    /// the last seconds; once a packet would be wasteful.
-    pub fn confirm(&mut self, now: Nanos, dst: IpAddr) {
-        if let Some(next_hop) = self.next_hop(dst) {
-            self.neighbors.confirm(now, next_hop);
-        }
-    }
-
     /// Changes whenever a [`Path`] given out may be out of date, or an answer other than a path.
     /// Never 0 at the start.
     #[inline]
