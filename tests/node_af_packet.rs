@@ -5,6 +5,7 @@ mod support;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use homa::load::report::Report;
@@ -185,6 +186,42 @@ fn static_neighbors_are_not_asked_for() {
     assert!(counter(&report, "net_announcements_sent") > 0, "{:?}", report.counters);
     assert!(served["counters"]["net_arp_received"].as_u64() > Some(0), "{served}");
     assert_eq!(served["counters"]["net_drop_static_mismatch"].as_u64().unwrap_or(0), 0, "{served}");
+}
+
+#[test]
+fn addresses_are_announced_again_when_the_link_comes_back() {
+    let _turn = one_at_a_time();
+    let (a, b, scratch) = (Namespace::new("a"), Namespace::new("b"), Scratch::new());
+    a.cable("eth", &b, "eth");
+    let mut serving = server(&b, "eth", &scratch, "--ip 10.78.0.2/24");
+    // The two announcements of the start are two seconds apart.
+    thread::sleep(Duration::from_millis(2_500));
+    a.run(&["ip", "link", "set", "eth", "down"]);
+    serving.wait_for_complaint("af_packet:eth: the link is down");
+    a.up("eth");
+    serving.wait_for_complaint("af_packet:eth: the link is up again");
+    let load = "--workload 100 --outstanding 1 --count 30";
+    let options = format!("--ip 10.78.0.1/24 --server 10.78.0.2 {load}");
+    client(&a, "eth", &scratch, &options).expect_code(0);
+    let served = stop(serving, &scratch);
+    assert!(served["counters"]["net_announcements_sent"].as_u64() >= Some(3), "{served}");
+}
+
+#[test]
+fn an_interface_that_is_down_is_waited_for() {
+    let _turn = one_at_a_time();
+    let (a, b, scratch) = (Namespace::new("a"), Namespace::new("b"), Scratch::new());
+    a.cable("eth", &b, "eth");
+    a.run(&["ip", "link", "set", "eth", "down"]);
+    let mut serving = server(&b, "eth", &scratch, "--ip 10.78.1.2/24");
+    serving.wait_for_complaint("no link yet");
+    let options = "--ip 10.78.1.1/24 --server 10.78.1.2 --workload 100 --outstanding 1 --count 30";
+    let ended = client(&a, "eth", &scratch, options);
+    ended.expect_code(1);
+    assert!(ended.stderr.contains("bring the interface up"), "{}", ended.stderr);
+    a.up("eth");
+    client(&a, "eth", &scratch, options).expect_code(0);
+    stop(serving, &scratch);
 }
 
 #[test]

@@ -449,6 +449,14 @@ impl DeviceSpec {
         matches!(self, Self::Pci { .. })
     }
 
+    /// Whether its link may go and come back while the port is open.
+    pub(crate) fn has_lasting_link(&self) -> bool {
+        matches!(
+            self,
+            Self::Pci { .. } | Self::Tap { .. } | Self::AfPacket { .. } | Self::AfXdp { .. }
+        )
+    }
+
     /// Whether EAL must lay its memory out for sharing it with a peer.
     pub(super) fn shares_memory(&self) -> bool {
         matches!(self, Self::Memif { zero_copy: true, .. })

@@ -46,6 +46,7 @@ mod error;
 mod external;
 mod flow;
 mod hugepages;
+mod kernel_link;
 mod lcore;
 mod log_capture;
 mod mbuf;

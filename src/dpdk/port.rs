@@ -12,7 +12,7 @@ use super::error::{Error, check, errno_text};
 use super::flow::{self, Flow, FlowForm, FlowRule};
 use super::ring_pair::RingPair;
 use super::stats::{self, Link, PortStats};
-use super::{DeviceSpec, Eal, MemifRole, Mempool, RxQueue, TxQueue};
+use super::{DeviceSpec, Eal, MemifRole, Mempool, RxQueue, TxQueue, kernel_link};
 
 /// Ethernet header, VLAN tag and check sequence around the payload of a frame.
 const FRAME_OVERHEAD_BYTES: usize = 14 + 4 + 4;
@@ -368,7 +368,7 @@ impl PortBuilder {
         loop {
             // SAFETY: the port is configured, all its queues are set up, and it is stopped.
             if unsafe { sys::rte_eth_dev_start(port.port_id) } == 0 {
-                if wait_for_link(port.port_id, CONNECT_INTERVAL)? {
+                if wait_for_link(port, CONNECT_INTERVAL)? {
                     return Ok(());
                 }
                 // SAFETY: the port is started, and nobody has its queues yet.
@@ -493,7 +493,7 @@ impl Port {
     /// # Errors
     /// When the driver cannot say.
     pub fn link(&self) -> Result<Link, Error> {
-        stats::link(self.owned.port_id)
+        self.owned.link()
     }
 
     /// Waits until the link is up; `false` if it is not within `timeout`.
@@ -501,7 +501,7 @@ impl Port {
     /// # Errors
     /// When the driver cannot say.
     pub fn wait_for_link(&self, timeout: Duration) -> Result<bool, Error> {
-        wait_for_link(self.owned.port_id, timeout)
+        wait_for_link(&self.owned, timeout)
     }
 
     /// The port's counters.
@@ -579,10 +579,10 @@ impl Port {
     }
 }
 
-fn wait_for_link(port_id: u16, timeout: Duration) -> Result<bool, Error> {
+fn wait_for_link(port: &Owned, timeout: Duration) -> Result<bool, Error> {
     let deadline = Instant::now() + timeout;
     loop {
-        if stats::link(port_id)?.up {
+        if port.link()?.up {
             return Ok(true);
         }
         if Instant::now() >= deadline {
@@ -608,6 +608,11 @@ pub(super) struct Owned {
 }
 
 impl Owned {
+    fn link(&self) -> Result<Link, Error> {
+        let link = stats::link(self.port_id)?;
+        Ok(Link { up: link.up && kernel_link::is_up(&self.spec)?, ..link })
+    }
+
     fn drain_rings(&self) {
         let mut mbufs = [std::ptr::null_mut(); 32];
         for queue_id in 0..self.rx_queues {

@@ -18,6 +18,7 @@ mod cx;
 mod egress;
 mod hand_off;
 mod idle;
+mod link;
 mod outgoing;
 mod payload;
 mod queues;
@@ -32,6 +33,7 @@ mod watch;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 pub use app::{App, CallFailed, Request, RequestHead, Responder, Response, Verdict};
@@ -53,6 +55,7 @@ use crate::dpdk::{
 };
 use crate::net::{self, MacAddr, Steering};
 use crate::transport::{self, HostShare};
+use link::LinkReturns;
 use shard::{Shard, ShardParts};
 use stats::Published;
 use trace::{TraceWriter, Tracer};
@@ -61,6 +64,8 @@ use trace::{TraceWriter, Tracer};
 const HUGEPAGE_MB: u64 = 2;
 /// How soon a node that waits for the link hears that it is to stop.
 const LINK_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// A network card has its link within this time.
+const LINK_USUAL: Duration = Duration::from_secs(3);
 
 /// What one shard is built from, besides its queues.
 #[derive(Clone, Debug)]
@@ -116,7 +121,11 @@ impl fmt::Display for NodeError {
             Self::Transport(error) => error.fmt(f),
             Self::Config(text) => f.write_str(text),
             Self::NoLink(device) => {
-                write!(f, "{device}: no link: start the other side, or raise the link timeout")
+                write!(
+                    f,
+                    "{device}: no link: start the other side, bring the interface up, or raise the \
+                     link timeout"
+                )
             }
             Self::AppPanicked { shard, callback, text } => {
                 write!(f, "the application panicked on shard {shard} in {callback}: {text}")
@@ -351,6 +360,8 @@ impl Node {
         let (tracers, trace_writer) = self.open_trace()?;
         // One clock: shards compare ages of messages.
         let (eal, clock, stop) = (&self.eal, self.eal.clock(), &*self.stop);
+        let (link_returns, waiting) = (LinkReturns::default(), std::thread::current());
+        let (link_returns, waiting) = (&link_returns, &waiting);
         let parts = configs.iter().zip(&*self.published).zip(queues).zip(crossings);
         let threads = parts.zip(&self.cpus).zip(make_apps).zip(tracers);
         std::thread::scope(|scope| {
@@ -375,6 +386,7 @@ impl Node {
                     clock,
                     published,
                     stop,
+                    link_returns,
                     host: Arc::clone(&host),
                     crossing: (shards > 1).then_some(crossing),
                     desk: desks.as_mut().and_then(Iterator::next),
@@ -382,7 +394,7 @@ impl Node {
                 };
                 let run = move || {
                     // However this shard ends, the others do, too.
-                    let _stop = StopOthers(stop);
+                    let _stop = StopOthers(stop, waiting);
                     let lcore = eal.register_lcore_thread(Some(cpu))?;
                     let report = Shard::new(parts, make_app)?.run();
                     drop(lcore);
@@ -399,6 +411,7 @@ impl Node {
                     }
                 }
             }
+            link::watch(&self.port, link_returns, stop);
             // All must have ended before the first error is told.
             let ended: Vec<Result<ShardReport, NodeError>> = handles
                 .into_iter()
@@ -434,9 +447,18 @@ impl Node {
     /// Returns when the link is up, or the node was told to stop.
     fn wait_for_link(&self) -> Result<(), NodeError> {
         let begin = Instant::now();
+        // Others connect when their peer does.
+        let mut is_told = !self.port.spec().has_lasting_link();
         while !self.port.wait_for_link(LINK_CHECK_INTERVAL)? && !self.stop.load(Ordering::Relaxed) {
             if begin.elapsed() >= self.link_timeout {
                 return Err(NodeError::NoLink(self.device.clone()));
+            }
+            if !is_told && begin.elapsed() >= LINK_USUAL {
+                log::warn!(
+                    "{}: no link yet: is the interface up, and its other side?",
+                    self.device
+                );
+                is_told = true;
             }
         }
         Ok(())
@@ -477,12 +499,13 @@ impl Node {
     }
 }
 
-/// Stops the other shards of a node when this one ends.
-struct StopOthers<'a>(&'a AtomicBool);
+/// Stops the other shards of a node when this one ends, and wakes the thread that waits for all.
+struct StopOthers<'a>(&'a AtomicBool, &'a Thread);
 
 impl Drop for StopOthers<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+        self.1.unpark();
     }
 }
 

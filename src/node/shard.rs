@@ -25,6 +25,7 @@ use super::cx::{AppState, Cx};
 use super::egress::{Egress, Sink};
 use super::hand_off::{AnswersOut, Desk};
 use super::idle::Idle;
+use super::link::LinkReturns;
 use super::payload::{Message, PacketBytes};
 use super::queues::{RxSource, TxSource};
 use super::stats::{Published, ShardReport, ShardStats};
@@ -73,6 +74,7 @@ pub(super) struct ShardParts<'a> {
     pub(super) clock: Clock,
     pub(super) published: &'a Published,
     pub(super) stop: &'a AtomicBool,
+    pub(super) link_returns: &'a LinkReturns,
     /// What this shard shares with others, if there are any.
     pub(super) host: Arc<HostShare>,
     pub(super) crossing: Option<(Crossing, Outlet)>,
@@ -117,6 +119,9 @@ pub(super) struct Shard<'a, A> {
     traced: usize,
     published: &'a Published,
     stop: &'a AtomicBool,
+    link_returns: &'a LinkReturns,
+    /// How many of these were acted on.
+    links_seen: u32,
 }
 
 impl<'a, A: App> Shard<'a, A> {
@@ -189,6 +194,8 @@ impl<'a, A: App> Shard<'a, A> {
             traced: 0,
             published: parts.published,
             stop: parts.stop,
+            link_returns: parts.link_returns,
+            links_seen: parts.link_returns.count(),
         })
     }
 
@@ -472,6 +479,10 @@ impl<'a, A: App> Shard<'a, A> {
         }
         if now >= self.next_stack {
             self.next_stack = now + STACK_INTERVAL;
+            let links = self.link_returns.count();
+            if std::mem::replace(&mut self.links_seen, links) != links {
+                self.stack.announce(now);
+            }
             self.stack.on_timer(now);
         }
     }

@@ -84,10 +84,19 @@ impl Process {
 
     /// Waits until a line with `text` was written to standard output, and returns the last such.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        self.wait_until_said(text, |process| &process.stdout)
+    }
+
+    /// The same for standard error.
+    pub(crate) fn wait_for_complaint(&mut self, text: &str) -> String {
+        self.wait_until_said(text, |process| &process.stderr)
+    }
+
+    fn wait_until_said(&mut self, text: &str, channel: fn(&Self) -> &Said) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ended = self.child.try_wait().expect("a child").is_some();
-            if let Some(line) = self.stdout.last_line_with(text) {
+            if let Some(line) = channel(self).last_line_with(text) {
                 return line;
             }
             assert!(!ended, "{} ended without saying '{text}': {}", self.name, self.all_said());
