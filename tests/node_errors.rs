@@ -34,6 +34,9 @@ fn wrong_arguments_exit_with_2_and_one_line() {
     for (command, part) in [
         ("", "subcommand"),
         ("sevrer", "sevrer"),
+        ("baseline", "[subcommands: local, client, help]"),
+        ("baseline --out /tmp/x", "[subcommands: local, client, help]"),
+        ("local --duration 0s", "nothing can be measured in no time"),
         ("server --ip 10.0.0.1/24", "--device"),
         ("server --device ring", "--ip"),
         ("server --transport quic", "homa, tcp or udp"),

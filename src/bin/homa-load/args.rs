@@ -31,8 +31,8 @@ pub(crate) use cluster::{AgentArgs, CoordinatorArgs, HostLoadArgs, LoadFlags};
 pub(crate) use transports::{CompareTransportsArgs, ConnectionArgs, KernelArgs, Transport};
 pub(crate) use values::{Cores, Neighbor, PeerMtu, Server, port_groups};
 use values::{
-    baseline, count, duration, metrics_address, percent, ping_seconds, polling, port, positive,
-    report_name, run_seconds, share, shell, side_spec, whole_count, workload,
+    baseline, count, duration, duration_above_0, metrics_address, percent, ping_seconds, polling,
+    port, positive, report_name, run_seconds, share, shell, side_spec, whole_count, workload,
 };
 
 /// Exit codes, at the end of the help.
@@ -284,7 +284,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "TIME", default_value = "15us", value_parser = duration)]
     pub(crate) fixed_rtt: Nanos,
     /// Measure for this long
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration_above_0)]
     pub(crate) duration: Nanos,
     /// Measure this many RPCs, however long it takes
     #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = whole_count)]
@@ -427,7 +427,9 @@ pub(crate) struct PingArgs {
     pub(crate) protocol: MessageFormat,
 }
 
+// What is missing is told, as elsewhere, and not the help.
 #[derive(Args, Clone, Debug)]
+#[command(arg_required_else_help = false)]
 pub(crate) struct BaselineArgs {
     /// Write the times to FILE as JSON
     #[arg(long, value_name = "FILE")]

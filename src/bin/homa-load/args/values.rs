@@ -174,6 +174,14 @@ pub(super) fn duration(text: &str) -> Result<Nanos, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }
 
+/// A time in which something is measured.
+pub(super) fn duration_above_0(text: &str) -> Result<Nanos, String> {
+    duration(text).and_then(|time| match time {
+        Nanos::ZERO => Err("nothing can be measured in no time".to_owned()),
+        time => Ok(time),
+    })
+}
+
 pub(super) fn positive(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
     value.ok_or_else(|| "a number above 0 is needed".to_owned())
