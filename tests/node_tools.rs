@@ -31,7 +31,9 @@ fn ping_says_what_it_finds() {
     let mut serving = server(&b, "");
     let answered = ping(&a, "-c 2 -i 0.05 -W 5 -s 200 10.73.0.2");
     answered.expect_code(0);
-    let lines: Vec<&str> = answered.stdout.lines().collect();
+    // On a machine with other work the server may be slow, and says so.
+    let lines = answered.stdout.lines().filter(|line| !line.contains(" BUSY: "));
+    let lines: Vec<&str> = lines.collect();
     assert_eq!(lines[0], "HOMA 10.73.0.2 port 4000: 200 bytes of data.");
     for (number, line) in lines[1..3].iter().enumerate() {
         let begin = format!("200 bytes from 10.73.0.2: homa_seq={} time=", number + 1);
