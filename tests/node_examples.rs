@@ -85,8 +85,20 @@ fn wrong_arguments_are_answered_with_the_right_ones() {
             ended.expect_code(2);
             assert!(ended.stderr.starts_with("usage: "), "{example} {arguments}: {}", ended.stderr);
         }
-        let ended = run(example, &words(&program, "server bogus:x 10.0.0.2"));
-        ended.expect_code(1);
-        assert!(ended.stderr.contains("no kind \"bogus\""), "{}", ended.stderr);
+        for (arguments, told) in [
+            ("server bogus:x 10.0.0.2", "no kind \"bogus\""),
+            ("server ring host", "\"host\" is not an address"),
+        ] {
+            expect_wrong(&program, arguments, told);
+        }
     }
+    expect_wrong(&build("echo"), "client ring 10.0.0.1 host", "'host' is not an address");
+    expect_wrong(&build("kv"), "client ring 10.0.0.1 host get k", "'host' is not an address");
+    expect_wrong(&build("kv"), "client ring 10.0.0.1 10.0.0.2 get", "'get' is not an operation");
+}
+
+fn expect_wrong(program: &str, arguments: &str, told: &str) {
+    let ended = run("example", &words(program, arguments));
+    ended.expect_code(2);
+    assert!(ended.stderr.contains(told), "{arguments}: {}", ended.stderr);
 }

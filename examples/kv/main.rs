@@ -232,26 +232,50 @@ const USAGE: &str = "usage: kv server DEVICE ADDRESS
        kv client DEVICE ADDRESS SERVER-ADDRESS OPERATION...
 operations: get KEY, put KEY VALUE, delete KEY";
 
+/// What the arguments ask for.
+enum Role {
+    Server(NodeConfig),
+    Client(NodeConfig, IpAddr, VecDeque<Operation>),
+}
+
+impl Role {
+    /// `None` if there are too few arguments or too many.
+    fn parse(arguments: &[&str]) -> Result<Option<Self>, Box<dyn Error>> {
+        let cpus = allowed_cpus();
+        Ok(Some(match *arguments {
+            ["server", device, address] => Self::Server(config(device, address, cpus.last())?),
+            ["client", device, address, server, ref operations @ ..] if !operations.is_empty() => {
+                let config = config(device, address, cpus.first())?;
+                let server = server.parse().map_err(|_| bad_address(server))?;
+                Self::Client(config, server, Operation::parse_all(operations)?)
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    fn run(self) -> Result<(), Box<dyn Error>> {
+        match self {
+            Self::Server(config) => serve(&config),
+            Self::Client(config, server, operations) => call(&config, server, operations),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let cpus = allowed_cpus();
-    let result = match arguments[..] {
-        ["server", device, address] => {
-            config(device, address, cpus.last()).and_then(|config| serve(&config))
-        }
-        ["client", device, address, server, ref operations @ ..] if !operations.is_empty() => {
-            config(device, address, cpus.first()).and_then(|config| {
-                let server = server.parse().map_err(|_| bad_address(server))?;
-                call(&config, server, Operation::parse_all(operations)?)
-            })
-        }
-        _ => {
+    let role = match Role::parse(&arguments) {
+        Ok(Some(role)) => role,
+        Ok(None) => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
     };
-    match result {
+    match role.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
