@@ -32,7 +32,8 @@ pub(crate) use transports::{CompareTransportsArgs, ConnectionArgs, KernelArgs, T
 pub(crate) use values::{Cores, Neighbor, PeerMtu, Server, port_groups};
 use values::{
     baseline, count, duration, duration_above_0, metrics_address, percent, ping_seconds, polling,
-    port, positive, report_name, run_seconds, share, shell, side_spec, whole_count, workload,
+    port, positive, report_name, rpc_timeout, run_seconds, share, shell, side_spec, whole_count,
+    workload,
 };
 
 /// Exit codes, at the end of the help.
@@ -167,7 +168,7 @@ pub(crate) struct MachineArgs {
           value_parser = whole::<u32>(1..=65_536))]
     pub(crate) unresolved_packets: u32,
     /// Silence after which an RPC is given up; the other side must run within this time
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration,
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = rpc_timeout,
           env = "HOMA_LOAD_TIMEOUT")]
     pub(crate) timeout: Nanos,
     /// Drop this percentage of received packets, to see the protocol recover

@@ -7,7 +7,7 @@ use clap::Args;
 use homa::load::kernel::{KernelTransport, Poll};
 use homa::time::Nanos;
 
-use super::{Wire, duration, positive, run_seconds, whole};
+use super::{Wire, positive, rpc_timeout, run_seconds, whole};
 
 /// The kernel's transports in place of Homa.
 #[derive(Args, Clone, Debug)]
@@ -138,7 +138,7 @@ pub(crate) struct CompareTransportsArgs {
     #[command(flatten)]
     pub(crate) connections: ConnectionArgs,
     /// Silence after which an RPC of Homa or UDP is given up
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = rpc_timeout)]
     pub(crate) timeout: Nanos,
     /// Bytes of an IP packet of Homa, of a datagram over UDP, and on the cable of --wire veth; loopback
     /// keeps its own

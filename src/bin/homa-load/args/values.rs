@@ -174,6 +174,14 @@ pub(super) fn duration(text: &str) -> Result<Nanos, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }
 
+/// The silence after which an RPC is given up: longer than that after which the peer is asked, which is 5 ms.
+pub(super) fn rpc_timeout(text: &str) -> Result<Nanos, String> {
+    match duration(text)? {
+        time if time > Nanos::from_ms(5) && time <= Nanos::from_secs(1_000) => Ok(time),
+        _ => Err("more than 5ms is needed, and at most 1000s".to_owned()),
+    }
+}
+
 /// A time in which something is measured.
 pub(super) fn duration_above_0(text: &str) -> Result<Nanos, String> {
     duration(text).and_then(|time| match time {
