@@ -17,12 +17,12 @@ const RING_DRIVER: &str = "rte_net_ring";
 const FUNCTIONS: &str = "homa_.*\
     |rte_eal_(init|cleanup|get_runtime_dir)|rte_strerror\
     |rte_telemetry_register_cmd|rte_tel_data_start_dict\
-    |rte_get_tsc_hz|rte_thread_(un)?register|rte_socket_id\
+    |rte_get_tsc_hz|rte_thread_(un)?register\
     |rte_pktmbuf_(pool_create_by_ops|free_bulk|copy)|rte_mempool_(free|avail_count|in_use_count)\
-    |rte_ring_(create|free)|rte_eth_from_rings\
+    |rte_ring_create|rte_eth_from_rings\
     |rte_eth_dev_(start|stop|close|socket_id|get_port_by_name|adjust_nb_rx_tx_desc)\
-    |rte_eth_dev_(set_mtu|get_mtu|default_mac_addr_set)|rte_eth_macaddr_get\
-    |rte_eth_(promiscuous|allmulticast)_enable|rte_eth_tx_done_cleanup|rte_eth_stats_reset\
+    |rte_eth_dev_default_mac_addr_set|rte_eth_macaddr_get\
+    |rte_eth_(promiscuous|allmulticast)_enable|rte_eth_tx_done_cleanup\
     |rte_eth_xstats_get|rte_eth_xstats_get_names";
 const TYPES: &str = "homa_.*|rte_ether_addr|rte_eth_xstat|rte_eth_xstat_name\
     |rte_mbuf_ext_shared_info";

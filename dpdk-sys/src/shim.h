@@ -25,7 +25,6 @@
 #endif
 
 /* Constants. Typed here because bindgen drops the RTE_BIT64 macros and picks varying widths. */
-static const uint32_t HOMA_RTE_VERSION = RTE_VERSION;
 static const uint32_t HOMA_LCORE_ID_ANY = LCORE_ID_ANY;
 static const int32_t HOMA_SOCKET_ID_ANY = SOCKET_ID_ANY;
 static const uint16_t HOMA_PKTMBUF_HEADROOM_BYTES = RTE_PKTMBUF_HEADROOM;
@@ -37,7 +36,6 @@ static const uint32_t HOMA_RING_F_SC_DEQ = RING_F_SC_DEQ;
 static const uint64_t HOMA_RX_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t HOMA_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t HOMA_RX_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
-static const uint64_t HOMA_RX_VLAN_STRIP = RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
 static const uint64_t HOMA_TX_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t HOMA_TX_TCP_CKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
 static const uint64_t HOMA_TX_TCP_TSO = RTE_ETH_TX_OFFLOAD_TCP_TSO;
