@@ -174,15 +174,32 @@ fn wrong_arguments_are_told_in_one_line() {
 /// A reader that has gone ends the program quietly, as others that write to a pipe.
 #[test]
 fn nobody_who_reads_is_no_panic() {
+    for arguments in
+        ["local --dry-run --workload w3 --gbps 1", "man client", "completions bash", "--version"]
+    {
+        let command = homa_load([arguments]);
+        let mut process = std::process::Command::new(&command[0])
+            .args(&command[1..])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("homa-load starts");
+        drop(process.stdout.take());
+        let ended = process.wait_with_output().expect("it ends");
+        assert_eq!(ended.status.code(), Some(141), "{arguments}");
+        assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
     let command = homa_load(["local --dry-run --workload w3 --gbps 1"]);
-    let mut process = std::process::Command::new(&command[0])
+    let ended = std::process::Command::new(&command[0])
         .args(&command[1..])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("homa-load starts");
-    drop(process.stdout.take());
-    let ended = process.wait_with_output().expect("it ends");
-    assert_eq!(ended.status.code(), Some(141));
-    assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+        .stdout(std::fs::File::create("/dev/full").expect("a device that is always full"))
+        .output()
+        .expect("homa-load runs");
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.starts_with("error: standard output: No space left"), "{said}");
 }

@@ -1,7 +1,7 @@
 //! What every program of this package can say about its own command line, and how it logs.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::Write;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -65,15 +65,20 @@ where
 /// What a shell says of a program that a closed pipe has ended: 128 and the number of SIGPIPE.
 const NOBODY_READS: i32 = 141;
 
-/// Has the program end quietly when nobody reads its standard output any more, as in `... | head`.
+/// Has the program end quietly when nobody reads its standard output any more, as in `... | head`, and with
+/// an error when that takes no more, as on a full disk. For what is printed with `print!` and `println!`.
 pub fn end_when_nobody_reads() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
-        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
-            std::process::exit(NOBODY_READS);
+        match text.strip_prefix("failed printing to stdout: ") {
+            Some(reason) if reason.contains("Broken pipe") => std::process::exit(NOBODY_READS),
+            Some(reason) => {
+                eprintln!("error: standard output: {reason}");
+                std::process::exit(1);
+            }
+            None => usual(panic),
         }
-        usual(panic);
     }));
 }
 
@@ -109,30 +114,19 @@ fn rfc3339(unix_ms: u128) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
-/// Writes the script by which a shell completes `command`.
-///
-/// # Errors
-/// `out` does not take it.
-pub fn write_completions(
-    command: &mut Command,
-    shell: Shell,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+/// The script by which a shell completes `command`.
+pub fn completions(command: &mut Command, shell: Shell) -> String {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, command, name, &mut script);
-    out.write_all(&script)
+    String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Writes the manual page of `command`, or of one of its subcommands, in the language of man(7).
+/// The manual page of `command`, or of one of its subcommands, in the language of man(7).
 ///
 /// # Errors
-/// There is no such subcommand, or `out` does not take it.
-pub fn write_manual(
-    command: &Command,
-    subcommand: Option<&str>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+/// Names the subcommands if there is none of this name.
+pub fn manual(command: &Command, subcommand: Option<&str>) -> Result<String, String> {
     let mut command = command.clone();
     command.build();
     let page = match subcommand {
@@ -145,16 +139,15 @@ pub fn write_manual(
                     .filter(|known| !known.is_hide_set())
                     .map(Command::get_name)
                     .collect();
-                io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("no subcommand '{name}': there are {}", known.join(", ")),
-                )
+                format!("no subcommand '{name}': there are {}", known.join(", "))
             })?;
             let title = format!("{}-{name}", command.get_name());
             found.clone().name(title.clone()).display_name(title)
         }
     };
-    clap_mangen::Man::new(page).render(out)
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]
@@ -174,24 +167,19 @@ mod tests {
     #[test]
     fn completions_know_the_options() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            let mut script = Vec::new();
-            write_completions(&mut command(), shell, &mut script).unwrap();
-            let script = String::from_utf8(script).unwrap();
+            let script = completions(&mut command(), shell);
             assert!(script.contains("run") && script.contains("speed"), "{shell}: {script}");
         }
     }
 
     #[test]
     fn pages_of_the_program_and_its_parts() {
-        let page = |name| {
-            let mut page = Vec::new();
-            write_manual(&command(), name, &mut page).map(|()| String::from_utf8(page).unwrap())
-        };
+        let page = |name| manual(&command(), name);
         let whole = page(None).unwrap();
         assert!(whole.contains(".TH tool 1") && whole.contains("Runs it"), "{whole}");
         let part = page(Some("run")).unwrap();
         assert!(part.contains("tool\\-run") && part.contains("speed"), "{part}");
-        let error = page(Some("walk")).unwrap_err().to_string();
+        let error = page(Some("walk")).unwrap_err();
         assert_eq!(error, "no subcommand 'walk': there are run, help");
         assert!(page(Some("x")).is_err(), "hidden");
     }

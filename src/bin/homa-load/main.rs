@@ -26,9 +26,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use homa::dpdk::Hugepages;
-use homa::load::command_line::{
-    end_when_nobody_reads, show_error, start_log, write_completions, write_manual,
-};
+use homa::load::command_line::{completions, end_when_nobody_reads, manual, show_error, start_log};
 use homa::load::table::Style;
 use homa::node::{HandOff, NodeConfig, NodeError, TraceConfig};
 use homa::time::Nanos;
@@ -101,18 +99,13 @@ fn complain(error: &str) {
 }
 
 fn print_completions(shell: clap_complete::Shell) -> Result<ExitCode, Box<dyn Error>> {
-    write_completions(&mut Cli::command(), shell, &mut std::io::stdout())?;
+    print!("{}", completions(&mut Cli::command(), shell));
     Ok(ExitCode::SUCCESS)
 }
 
 fn print_manual(subcommand: Option<&str>) -> Result<ExitCode, Box<dyn Error>> {
-    let written = write_manual(&Cli::command(), subcommand, &mut std::io::stdout());
-    match written {
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
-            Err(Box::new(WrongArguments(NodeError::Config(error.to_string()))))
-        }
-        written => Ok(written.map(|()| ExitCode::SUCCESS)?),
-    }
+    print!("{}", manual(&Cli::command(), subcommand).map_err(wrong_arguments)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Arguments that are wrong together, or on this machine; found before anything is started.

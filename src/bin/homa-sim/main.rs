@@ -10,14 +10,10 @@ mod jobs;
 mod report;
 mod run;
 
-use std::error::Error;
-use std::io::{self, stdout};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use homa::load::command_line::{
-    end_when_nobody_reads, show_error, start_log, write_completions, write_manual,
-};
+use homa::load::command_line::{completions, end_when_nobody_reads, manual, show_error, start_log};
 
 use args::{Cli, Command};
 
@@ -34,10 +30,14 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Completions { shell } => {
-            done(write_completions(&mut Cli::command(), shell, &mut stdout()))
+            print!("{}", completions(&mut Cli::command(), shell));
+            Ok(ExitCode::SUCCESS)
         }
         Command::Man { subcommand } => {
-            done(write_manual(&Cli::command(), subcommand.as_deref(), &mut stdout()))
+            manual(&Cli::command(), subcommand.as_deref()).map_err(Into::into).map(|page| {
+                print!("{page}");
+                ExitCode::SUCCESS
+            })
         }
     };
     match result {
@@ -48,8 +48,4 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-fn done(written: io::Result<()>) -> Result<ExitCode, Box<dyn Error>> {
-    Ok(written.map(|()| ExitCode::SUCCESS)?)
 }
