@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::Range;
 
+use zerocopy::{FromBytes, IntoBytes};
+
 use crate::addr::HostAddr;
 use crate::dpdk::{Capabilities, Mbuf, MbufCache, TxBurst};
 use crate::net::{Encapsulation, Path, PathState, Stack, UnreachableReason};
 use crate::time::Nanos;
-use crate::transport::{PeerRef, TxSink};
-use crate::wire::{Body, DATA_HEADER_LEN, Data, MAX_HEADER_LEN, Packet};
+use crate::transport::{OutMessage, PeerRef, TxSink, run};
+use crate::wire::{Body, DATA_HEADER_LEN, Data, DataForm, MAX_HEADER_LEN, Packet, RawData};
 
 use super::outgoing::Outgoing;
 use segmentation::Segmentation;
@@ -344,6 +346,21 @@ impl TxSink<Outgoing> for Sink<'_> {
             self.any_data(to, priority, *packet, message, range);
         }
     }
+
+    fn data_run(
+        &mut self,
+        to: PeerRef,
+        priority: u8,
+        packet: &Packet,
+        message: &mut Outgoing,
+        range: Range<u32>,
+    ) {
+        if !self.plain_run(to, priority, packet, message, range.clone()) {
+            for (packet, range) in run(packet, range, message.segment_bytes()) {
+                self.any_data(to, priority, packet, message, range);
+            }
+        }
+    }
 }
 
 impl Sink<'_> {
@@ -372,6 +389,58 @@ impl Sink<'_> {
         homa[DATA_HEADER_LEN..].copy_from_slice(bytes);
         // The transport asked for room first.
         let _ = egress.burst.push(copy);
+        true
+    }
+
+    /// Sends packets of one message that go as they are to where the way is known: all but the offset of
+    /// their headers is written once. Says whether it did.
+    fn plain_run(
+        &mut self,
+        to: PeerRef,
+        priority: u8,
+        packet: &Packet,
+        message: &mut Outgoing,
+        range: Range<u32>,
+    ) -> bool {
+        let egress = &mut *self.egress;
+        let Some(path) = cached(&egress.paths, self.stack.generation(), to) else { return false };
+        let Body::Data(data) = packet.body else { return false };
+        let segment_bytes = message.segment_bytes();
+        let full_len = DATA_HEADER_LEN + segment_bytes as usize;
+        if !path.takes(full_len) {
+            return false;
+        }
+        let link_len = path.header_len();
+        let header_len = link_len + DATA_HEADER_LEN;
+        let mut headers = [0; Path::HEADER_MAX_BYTES + DATA_HEADER_LEN];
+        let headers = &mut headers[..header_len];
+        path.write(headers, priority, full_len);
+        packet.emit(&mut headers[link_len..]);
+        let bare = RawData::new(&packet.header, &Data { ack: None, ..data }, DataForm::OURS);
+        let mut offset = range.start;
+        while offset < range.end {
+            let end = (offset + segment_bytes).min(range.end);
+            let frame =
+                message.packet(offset..end, header_len, &mut egress.headers, None, |header| {
+                    header.copy_from_slice(headers);
+                    let homa_len = DATA_HEADER_LEN + (end - offset) as usize;
+                    if homa_len != full_len {
+                        path.write(header, priority, homa_len);
+                    }
+                    if let Ok(raw) = RawData::mut_from_bytes(&mut header[link_len..]) {
+                        raw.move_to(offset);
+                    }
+                });
+            match frame {
+                // The transport asked for room first.
+                Some(frame) => drop(egress.burst.push_shared(frame)),
+                None => egress.counters.no_mbuf += 1,
+            }
+            if offset == range.start {
+                headers[link_len..].copy_from_slice(bare.as_bytes());
+            }
+            offset = end;
+        }
         true
     }
 

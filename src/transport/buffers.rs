@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::addr::HostAddr;
-use crate::wire::Packet;
+use crate::wire::{Body, Data, Packet};
 
 /// The payload of one received DATA packet, still in the buffer it arrived in.
 ///
@@ -76,4 +76,43 @@ pub trait TxSink<M> {
         message: &mut M,
         range: Range<u32>,
     );
+
+    /// Sends the bytes `range` of `message`, which begin where a packet of it begins, in as many packets as
+    /// that takes: see [`run`]. The same as [`TxSink::data`] for each of them, which is what it does unless it
+    /// is implemented otherwise.
+    fn data_run(
+        &mut self,
+        to: PeerRef,
+        priority: u8,
+        packet: &Packet,
+        message: &mut M,
+        range: Range<u32>,
+    ) where
+        M: OutMessage,
+    {
+        for (packet, range) in run(packet, range, message.segment_bytes()) {
+            self.data(to, priority, &packet, message, range);
+        }
+    }
+}
+
+/// The packets of one message that go in a row, with the bytes that each brings: `first`, which is DATA, and
+/// behind it the same with the offsets that follow, but without its ack.
+#[inline]
+pub fn run(
+    first: &Packet,
+    range: Range<u32>,
+    segment_bytes: u32,
+) -> impl Iterator<Item = (Packet, Range<u32>)> {
+    let (first, all) = (*first, range);
+    all.clone().step_by(segment_bytes.max(1) as usize).map(move |offset| {
+        let body = match first.body {
+            Body::Data(data) if offset > all.start => {
+                Body::Data(Data { offset, ack: None, ..data })
+            }
+            body => body,
+        };
+        let end = (offset + segment_bytes.max(1)).min(all.end);
+        (Packet { body, ..first }, offset..end)
+    })
 }

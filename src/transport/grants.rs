@@ -173,6 +173,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// Decides on grants. Once per burst, not per packet, so that a burst of DATA costs one GRANT.
     #[inline]
     pub(super) fn decide_grants(&mut self, now: Nanos) {
+        self.catch_up();
         // Most bursts bring whole messages only.
         if self.share.is_some() || self.grants.grantable() > 0 {
             self.decide_among_grantable(now);

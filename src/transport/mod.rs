@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `receive`, `control` | what every packet does in every state: DATA, and the others |
 //! | `whole` | the short cut for messages of one packet |
+//! | `onward` | the short cut for packets in the middle of long messages |
 //! | `calls` | the application's verbs: call, reply, abort, ports |
 //! | `timers`, `stalls` | silence, RESEND, NEED_ACK, giving up |
 //! | `grants` | who may send how much to us |
@@ -33,6 +34,7 @@ mod index;
 mod message;
 mod metrics;
 pub(crate) mod mutation;
+mod onward;
 mod pacer;
 mod peer;
 mod ports;
@@ -58,11 +60,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use buffers::{OutMessage, Payload, PeerRef, TxSink};
+pub use buffers::{OutMessage, Payload, PeerRef, TxSink, run};
 pub use config::{Config, ConfigError, Order};
 pub use event::{Event, Refused, RefusedReason, RpcError, RpcHandle};
 pub use message::{LooseMessage, Message, Reader};
 pub use metrics::{Metrics, Probe};
+pub use onward::Onward;
 pub use receive::Outcome;
 pub use sharing::{HostShare, MissedAck, SHARDS_MAX};
 pub use timers::Unreachable;
@@ -78,6 +81,7 @@ use hash::Seed;
 use index::Index;
 use message::Ledger;
 use mutation::Mutation;
+use onward::LastMessage;
 use peer::Peers;
 use ports::Ports;
 use rpc::{Inbound, Rpc, State};
@@ -105,6 +109,7 @@ pub struct Transport<B: Payload, M: OutMessage, P: Probe = ()> {
     tombstones: Option<Tombstones>,
     wheel: Wheel,
     grants: Grants,
+    last_message: LastMessage,
     sender: Sender,
     /// With other shards of the host; `None` alone.
     share: Option<Box<Share>>,
@@ -153,6 +158,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             tombstones,
             wheel: Wheel::new(rpcs, (shortest_ns / 8).clamp(1_024, 262_144)),
             grants: Grants::new(&config),
+            last_message: LastMessage::default(),
             sender: Sender::new(&config),
             share: None,
             cutoffs: Cutoffs::new(&config),

@@ -142,6 +142,12 @@ impl Peer {
         Some(self.acks[usize::from(self.ack_count)].record())
     }
 
+    /// Acks that wait.
+    #[inline]
+    pub(super) fn ack_count(&self) -> usize {
+        usize::from(self.ack_count)
+    }
+
     /// Since when the oldest ack may have been waiting; `None` if there is none.
     pub(super) fn acks_since(&self) -> Option<Nanos> {
         (self.ack_count > 0).then_some(self.acks_since)

@@ -122,6 +122,20 @@ impl<B: Payload> Reassembly<B> {
         }
     }
 
+    /// Adds a payload that goes on where those before it end.
+    #[inline]
+    pub(super) fn append(&mut self, payload: B, ledger: &Ledger<B>) {
+        if let Fragments::Many(list) = &mut self.fragments {
+            let (offset, bytes) = (self.high, payload.len());
+            self.received += bytes;
+            self.high += bytes;
+            list.push(Fragment { offset, payload });
+            ledger.retain(1);
+        } else {
+            self.add(self.high, payload, 0, ledger);
+        }
+    }
+
     fn spread_out(&mut self, ledger: &Ledger<B>) {
         if let Fragments::One(first) = core::mem::replace(&mut self.fragments, Fragments::None) {
             let mut list = ledger.take_list();
@@ -137,15 +151,12 @@ impl<B: Payload> Reassembly<B> {
         gaps_max: u32,
         ledger: &Ledger<B>,
     ) -> Added {
-        let Fragments::Many(list) = &mut self.fragments else { return Added::Duplicate };
         if range.start == self.high {
             // In order: the case that must be fast.
-            self.received += range.end - range.start;
-            self.high = range.end;
-            list.push(Fragment { offset: range.start, payload });
-            ledger.retain(1);
+            self.append(payload, ledger);
             return Added::New(range.end - range.start);
         }
+        let Fragments::Many(list) = &mut self.fragments else { return Added::Duplicate };
         // Cut off what the neighbours have; what lies wholly inside the packet is replaced by it,
         // so that a packet always becomes one fragment.
         let first = list.partition_point(|fragment| fragment.end() <= range.start);

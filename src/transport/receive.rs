@@ -68,11 +68,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         payload: B,
     ) -> Option<Event<B>> {
         let header = &packet.header;
-        if let Body::Data(data) = &packet.body
-            && let Some(whole) = self.take_whole(now, src, header, data, payload.len())
-        {
-            return self.whole_event(whole, src, header, payload);
+        if let Body::Data(data) = &packet.body {
+            if let Some(whole) = self.take_whole(now, src, header, data, payload.len()) {
+                return self.whole_event(whole, src, header, payload);
+            }
+            if let Some(onward) = self.take_onward(now, src, header, data, payload.len()) {
+                self.append(now, onward, payload);
+                return None;
+            }
         }
+        self.catch_up();
         self.count_received(now, src, packet, payload.len());
         let id = header.sender_id.flip();
         if matches!(packet.body, Body::Freeze) {
@@ -550,10 +555,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         inbound.note_heard();
         let before = inbound.incoming();
         self.grants.adjust(silent, before);
-        // A later packet may announce more; the end of a resent range may be lower.
-        let announced = data.incoming.min(length);
-        inbound.granted = inbound.granted.max(announced);
-        inbound.budgeted = inbound.budgeted.max(announced.min(self.config.unsched_bytes));
+        inbound.note_announced(data.incoming, self.config.unsched_bytes);
         let is_announcement = payload.is_empty();
         let completes = payload.len() == inbound.reassembly.remaining();
         if !goes_on && !completes {
@@ -595,9 +597,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return false;
         };
         let needs_grants = inbound.needs_grants();
-        if !counts_all && !needs_grants && inbound.granted == inbound.budgeted && before == 0 {
-            // Linux never counts messages that need no grants.
-            inbound.budgeted = 0;
+        if !counts_all {
+            inbound.forget_unscheduled(before);
         }
         let (after, key) = (inbound.incoming(), inbound.key(self.config.order));
         let complete = inbound.reassembly.is_complete()
@@ -611,6 +612,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if let Some(below) = recover.filter(|_| self.goes_on(index)) {
             self.recover_gaps(now, index, below);
         }
+        self.expect_more_of(index);
         complete
     }
 

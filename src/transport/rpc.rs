@@ -208,6 +208,22 @@ impl<B: Payload> Inbound<B> {
         self.budgeted = self.budgeted.max(core::mem::take(&mut self.written_off));
     }
 
+    /// A packet says that the sender will send up to `incoming` without further grants. A later one may say
+    /// more; the end of a range sent again may be lower.
+    pub(super) fn note_announced(&mut self, incoming: u32, unsched_bytes: u32) {
+        let announced = incoming.min(self.reassembly.length());
+        self.granted = self.granted.max(announced);
+        self.budgeted = self.budgeted.max(announced.min(unsched_bytes));
+    }
+
+    /// Takes a message that needs no grants off the account if nothing of it was there before its last packet:
+    /// Linux never counts those.
+    pub(super) fn forget_unscheduled(&mut self, before: u32) {
+        if !self.needs_grants() && self.granted == self.budgeted && before == 0 {
+            self.budgeted = 0;
+        }
+    }
+
     /// Whether gaps have lasted longer than reordering does; if so, the offset below which they lie.
     pub(super) fn lasting_gaps(&mut self, now: Nanos, gap_recovery: Nanos) -> Option<u32> {
         if self.reassembly.gap_count() == 0 || gap_recovery == Nanos::ZERO {

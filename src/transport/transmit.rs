@@ -8,7 +8,7 @@ use crate::time::Nanos;
 use crate::wire::{Body, Data, Packet};
 
 use super::Transport;
-use super::buffers::{OutMessage, Payload, PeerRef, TxSink};
+use super::buffers::{OutMessage, Payload, PeerRef, TxSink, run};
 use super::config::{Config, Order};
 use super::cutoffs::unscheduled_priority;
 use super::heap::{Heap, Key, Positions};
@@ -376,10 +376,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let run = if has_turn { 1 } else { RUN_PACKETS };
         let mut packets = 0;
         while packets < run && sink.room() > 0 && self.sender.pacer.may_send(now) {
-            if !self.transmit_next(now, index, sink) {
-                break;
+            match self.transmit_run(now, index, (run - packets).min(sink.room()), sink) {
+                0 => break,
+                sent => packets += sent,
             }
-            packets += 1;
         }
         let Some(outbound) = self.rpcs.get(index).and_then(|rpc| rpc.outbound.as_ref()) else {
             self.sender.remove(index);
@@ -396,6 +396,68 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             self.sender.insert(index, outbound);
         } else {
             self.sender.remove(index);
+        }
+        packets
+    }
+
+    /// Sends up to `packets_max` packets of a message that differ in their offsets only: one, where that is
+    /// the next. Gives the number.
+    fn transmit_run(
+        &mut self,
+        now: Nanos,
+        index: u32,
+        packets_max: usize,
+        sink: &mut impl TxSink<M>,
+    ) -> usize {
+        let Some(rpc) = self.rpcs.get_mut(index) else { return 0 };
+        let header = rpc.header();
+        let Some(outbound) = rpc.outbound.as_mut() else { return 0 };
+        let Some(peer) = self.peers.get_mut(rpc.peer) else { return 0 };
+        // Each packet may take an ack along.
+        if outbound.announce || outbound.restarted || peer.ack_count() > 1 {
+            return usize::from(self.transmit_next(now, index, sink));
+        }
+        let (start, length) = (outbound.sent_to, outbound.length);
+        let is_unscheduled = start < outbound.unscheduled;
+        let limit = if is_unscheduled { outbound.unscheduled } else { outbound.granted };
+        let (mut end, mut packets) = (start, 0);
+        while packets < packets_max && end < limit && self.sender.pacer.may_send(now) {
+            let next = (end + outbound.segment_bytes).min(length);
+            self.sender.pacer.charge(now, next - end);
+            (end, packets) = (next, packets + 1);
+        }
+        if packets == 0 {
+            return 0;
+        }
+        let num_priorities = self.config.num_priorities;
+        let priority = match is_unscheduled {
+            true => unscheduled_priority(&peer.cutoffs, num_priorities, length),
+            false => outbound.priority.min(num_priorities - 1),
+        };
+        let priority = self.config.priority_map[usize::from(priority)];
+        let data = Data {
+            message_length: length,
+            incoming: outbound.unscheduled,
+            ack: peer.pop_ack(),
+            cutoff_version: peer.cutoff_version,
+            retransmit: false,
+            incast: outbound.incast,
+            offset: start,
+        };
+        let packet = Packet { header, body: Body::Data(data) };
+        let to = PeerRef { index: rpc.peer, addr: peer.addr };
+        if start == 0 {
+            outbound.first_sent = now;
+        }
+        outbound.sent_to = end;
+        self.metrics.sent[Metrics::type_index(&packet)] += packets as u64;
+        self.metrics.sent_bytes_by_priority[usize::from(priority)] += u64::from(end - start);
+        for (packet, range) in run(&packet, start..end, outbound.segment_bytes) {
+            self.probe.sent(now, to, priority, &packet, range.end - range.start);
+        }
+        sink.data_run(to, priority, &packet, &mut outbound.message, start..end);
+        if end == length {
+            self.message_sent(now, index);
         }
         packets
     }

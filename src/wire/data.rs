@@ -114,6 +114,14 @@ impl RawData {
         }
     }
 
+    /// Makes the header, of the form [`DataForm::OURS`], that of another packet of the same message: the one
+    /// at `offset`.
+    #[inline(always)]
+    pub fn move_to(&mut self, offset: u32) {
+        self.common.sequence = offset.into();
+        self.seg_offset = offset.into();
+    }
+
     /// What the header means.
     #[inline(always)]
     pub fn data(&self) -> Data {
@@ -191,6 +199,13 @@ mod tests {
             assert_eq!(raw.form(), form);
             assert_eq!(raw.data(), data(1424));
         }
+    }
+
+    #[test]
+    fn a_moved_header_is_that_of_the_other_offset() {
+        let mut raw = RawData::new(&HEADER, &data(1424), DataForm::OURS);
+        raw.move_to(2848);
+        assert_eq!(raw, RawData::new(&HEADER, &data(2848), DataForm::OURS));
     }
 
     #[test]

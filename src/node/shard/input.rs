@@ -6,8 +6,8 @@ use crate::addr::HostAddr;
 use crate::dpdk::Mbuf;
 use crate::net::{self, Received};
 use crate::time::Nanos;
-use crate::transport::{RpcHandle, Whole};
-use crate::wire::{COMMON_HEADER_LEN, DATA_HEADER_LEN, Header, Packet};
+use crate::transport::{Onward, RpcHandle, Whole};
+use crate::wire::{DATA_HEADER_LEN, Header, Packet};
 
 use super::super::app::{App, Request, Responder, Response};
 use super::super::crossing::Way;
@@ -18,29 +18,28 @@ impl<A: App> Shard<'_, A> {
     /// One frame in one segment.
     #[inline]
     pub(super) fn input(&mut self, now: Nanos, mbuf: Mbuf, crossed: bool) {
-        match self.input_whole(now, &mbuf, crossed) {
-            Some((Whole::Request(rpc), at)) => self.hand_over_request(now, mbuf, rpc, &at),
-            Some((Whole::Response { cookie, id }, at)) => {
+        match self.input_plain(now, &mbuf, crossed) {
+            Some((Plain::Whole(Whole::Request(rpc)), at)) => {
+                self.hand_over_request(now, mbuf, rpc, &at);
+            }
+            Some((Plain::Whole(Whole::Response { cookie, id }), at)) => {
                 let message = self.transport.whole_message(at.payload(mbuf));
                 let response = Ok(Response { cookie, id, message });
                 self.with_app_at(now, |app, cx| app.on_response(cx, response));
             }
-            Some((Whole::Refused, _)) => {}
+            Some((Plain::Whole(Whole::Refused), _)) => {}
+            Some((Plain::Onward(onward), at)) => {
+                self.transport.append(now, onward, at.payload(mbuf));
+            }
             None => self.input_any(now, mbuf, crossed),
         }
     }
 
-    /// The short cut for messages of one packet in frames without anything unusual. `None`, and nothing
-    /// done, for all others.
+    /// The short cut for messages of one packet, and for packets in the middle of long ones, in frames without
+    /// anything unusual. `None`, and nothing done, for all others.
     #[inline(always)]
-    fn input_whole(&mut self, now: Nanos, mbuf: &Mbuf, crossed: bool) -> Option<(Whole, Place)> {
-        if self.desk.is_some() {
-            return None;
-        }
+    fn input_plain(&mut self, now: Nanos, mbuf: &Mbuf, crossed: bool) -> Option<(Plain, Place)> {
         let frame = mbuf.data();
-        if !may_be_whole(frame) {
-            return None;
-        }
         let datagram = self.stack.expected(frame, frame.len(), checksum_of(mbuf))?;
         let bytes = datagram.of(frame);
         let (header, data) = Packet::parse_data(bytes)?;
@@ -50,11 +49,18 @@ impl<A: App> Shard<'_, A> {
                 return None;
             }
         }
-        let payload_bytes = (bytes.len() - DATA_HEADER_LEN) as u32;
-        let whole = self.transport.take_whole(now, datagram.src, &header, &data, payload_bytes)?;
+        let (src, payload_bytes) = (datagram.src, (bytes.len() - DATA_HEADER_LEN) as u32);
+        let plain = if payload_bytes == data.message_length {
+            if self.desk.is_some() {
+                return None;
+            }
+            Plain::Whole(self.transport.take_whole(now, src, &header, &data, payload_bytes)?)
+        } else {
+            Plain::Onward(self.transport.take_onward(now, src, &header, &data, payload_bytes)?)
+        };
         self.stack.count_expected();
         let start = (datagram.start + DATA_HEADER_LEN) as u32;
-        Some((whole, Place { src: datagram.src, header, start, bytes: payload_bytes }))
+        Some((plain, Place { src, header, start, bytes: payload_bytes }))
     }
 
     #[inline(always)]
@@ -153,20 +159,10 @@ impl<A: App> Shard<'_, A> {
     }
 }
 
-/// Bytes of an Ethernet header without a tag and an IPv4 header without options.
-const PLAIN_HEADER_BYTES: usize = 34;
-
-/// Whether all of a message can lie in a frame with plain headers: a first look at its length, which spares
-/// the packets of long messages the others.
-#[inline(always)]
-fn may_be_whole(frame: &[u8]) -> bool {
-    // The length of the message is the first field behind the common header.
-    let field =
-        frame.get(PLAIN_HEADER_BYTES + COMMON_HEADER_LEN..).and_then(|rest| rest.first_chunk());
-    field.is_some_and(|&bytes| {
-        let message_bytes = u32::from_be_bytes(bytes) as usize;
-        frame.len() == PLAIN_HEADER_BYTES + DATA_HEADER_LEN + message_bytes
-    })
+/// What a plain packet has become.
+enum Plain {
+    Whole(Whole),
+    Onward(Onward),
 }
 
 /// What of a packet is needed when its message is handed over.

@@ -8,6 +8,7 @@ mod incast;
 mod lasting;
 mod limits;
 mod odd_input;
+mod onward;
 mod random;
 mod recovery;
 mod sending;
