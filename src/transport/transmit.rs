@@ -370,7 +370,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     fn transmit_waiting(&mut self, now: Nanos, sink: &mut impl TxSink<M>) -> usize {
         let Some(best) = self.sender.waiting.peek() else { return 0 };
         let oldest = self.sender.by_age.peek().unwrap_or(best).index;
-        let has_turn = self.sender.oldest_credit >= OLDEST_TURN_BYTES;
+        // The best one needs no turn.
+        let has_turn = oldest != best.index && self.sender.oldest_credit >= OLDEST_TURN_BYTES;
         let index = if has_turn { oldest } else { best.index };
         let before = self.outbound_mut(index).map_or(0, |out| out.sent_to);
         let run = if has_turn { 1 } else { RUN_PACKETS };

@@ -220,6 +220,15 @@ fn a_row_ends_where_the_link_is_busy() {
 }
 
 #[test]
+fn the_oldest_message_leaves_in_rows_once_it_is_the_best() {
+    let mut solo = Solo::new(whole_messages());
+    // What is sent ahead of the first earns it a turn of one packet.
+    let sent = rows_of(&mut solo, &[40, 30], 200);
+    let turns = sent.rows.iter().filter(|&&packets| packets == 1).count();
+    assert!((1..=2).contains(&turns), "{:?}", sent.rows);
+}
+
+#[test]
 fn every_ack_that_waits_finds_a_packet() {
     let mut solo = Solo::new(whole_messages());
     let ids: Vec<RpcId> = (0..3).map(|_| solo.call(100, 0).1).collect();
