@@ -150,13 +150,13 @@ impl<A: App> App for Watched<'_, A> {
         self.app.on_start(cx);
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_request(&mut self, cx: &mut Cx<'_>, request: Request) {
         self.enter(Callback::OnRequest);
         self.app.on_request(cx, request);
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_response(&mut self, cx: &mut Cx<'_>, response: Result<Response, CallFailed>) {
         self.enter(Callback::OnResponse);
         self.app.on_response(cx, response);

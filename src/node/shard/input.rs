@@ -122,7 +122,7 @@ impl<A: App> Shard<'_, A> {
     #[cold]
     fn closed_port(&mut self, now: Nanos, mbuf: &Mbuf, datagram: &net::Datagram, packet: &Packet) {
         self.stack.port_unreachable(now, mbuf.data());
-        let nothing = PacketBytes::of_copy(Box::default(), 0..0);
+        let nothing = PacketBytes::of_copy(&[]);
         self.transport.on_packet(now, datagram.src, packet, nothing);
     }
 
@@ -154,7 +154,7 @@ impl<A: App> Shard<'_, A> {
         }
         let end = datagram.start + datagram.len;
         let start = (datagram.start + DATA_HEADER_LEN).min(end);
-        let payload = PacketBytes::of_copy(frame, start..end);
+        let payload = PacketBytes::of_copy(frame.get(start..end).unwrap_or_default());
         self.transport.on_packet(now, datagram.src, &packet, payload);
     }
 }
