@@ -11,6 +11,8 @@ use super::mutation::Mutation;
 
 /// Blocks per bucket, one cache line; a run has two buckets to go to.
 const WAYS: usize = 4;
+/// Blocks found lately that are looked at first.
+const HINTS: usize = 256;
 /// An id is even; the bits above that and above the block index select the entry.
 const BLOCK_SHIFT: u32 = 6;
 /// Most RPCs that may be open in a block at a time.
@@ -41,6 +43,9 @@ impl Block {
 #[derive(Debug)]
 pub(super) struct Tombstones {
     buckets: Vec<[Block; WAYS]>,
+    /// The block found last among those with the same upper bits in their fingerprints, as a guess: which of
+    /// eight it is, a processor cannot.
+    hints: Box<[u32; HINTS]>,
     seed: Seed,
     /// Half the time an id is remembered at least.
     epoch_ns: u64,
@@ -71,6 +76,7 @@ impl Tombstones {
         let buckets = (blocks / WAYS).max(1).next_power_of_two();
         Self {
             buckets: vec![[Block::default(); WAYS]; buckets],
+            hints: Box::new([0; HINTS]),
             seed,
             epoch_ns: (keep_ns / 2).max(1),
             epoch: 3,
@@ -109,16 +115,13 @@ impl Tombstones {
         let who = client_secret ^ u64::from(client_port).rotate_right(16);
         let fingerprint = self.seed.hash(who, client_id >> BLOCK_SHIFT);
         let bit = 1 << ((client_id >> 1) & 31);
-        let mask = self.buckets.len() - 1;
-        let buckets = [(fingerprint >> 32) as usize & mask, fingerprint as usize & mask];
-        let is_it = |block: &Block| block.fingerprint == fingerprint;
-        let found = buckets.into_iter().find_map(|bucket| {
-            self.buckets[bucket].iter().position(is_it).map(|way| (bucket, way))
-        });
-        let (bucket, way) = match found {
-            Some(place) => place,
-            None => self.take_block(buckets, fingerprint)?,
-        };
+        let hint = (fingerprint >> 32) as usize % HINTS;
+        let guess = self.hints[hint] as usize;
+        let (mut bucket, mut way) = (guess / WAYS, guess % WAYS);
+        if self.buckets[bucket][way].fingerprint != fingerprint {
+            (bucket, way) = self.find_or_take(fingerprint)?;
+            self.hints[hint] = (bucket * WAYS + way) as u32;
+        }
         let remembers = self.remembers(&self.buckets[bucket][way]);
         let block = &mut self.buckets[bucket][way];
         if !remembers {
@@ -131,6 +134,20 @@ impl Tombstones {
         }
         block.epoch_and_open += 1;
         Ok(Place { block: (bucket * WAYS + way) as u32, bit })
+    }
+
+    #[inline(never)]
+    fn find_or_take(&mut self, fingerprint: u64) -> Result<(usize, usize), NoPlace> {
+        let mask = self.buckets.len() - 1;
+        let buckets = [(fingerprint >> 32) as usize & mask, fingerprint as usize & mask];
+        let is_it = |block: &Block| block.fingerprint == fingerprint;
+        let found = buckets.into_iter().find_map(|bucket| {
+            self.buckets[bucket].iter().position(is_it).map(|way| (bucket, way))
+        });
+        match found {
+            Some(place) => Ok(place),
+            None => self.take_block(buckets, fingerprint),
+        }
     }
 
     /// Remembers that the RPC with this place has ended.
