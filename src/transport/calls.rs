@@ -200,20 +200,23 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return Err(Refused { reason, message });
         }
         let in_service = self.rpcs.resolve(rpc.0).and_then(|index| self.rpcs.get(index));
-        let Some(entry) = in_service.filter(|rpc| rpc.state == State::ServerInService) else {
+        let unsched_bytes = in_service.map_or(0, |entry| self.unsched_limit(entry.peer));
+        let entry = self.rpcs.resolve(rpc.0).and_then(|index| self.rpcs.get_mut(index));
+        // Looked at here so that the response is written where it stays.
+        let awaits =
+            |rpc: &&mut Rpc<B, M>| rpc.state == State::ServerInService && rpc.outbound.is_none();
+        let Some(entry) = entry.filter(awaits) else {
             return Err(Refused { reason: RefusedReason::NotInService, message });
         };
-        let outbound = if entry.incast && message.len() > self.config.incast_unsched_bytes {
+        let length = message.len();
+        let outbound = entry.outbound.insert(Outbound::new(message, unsched_bytes, now));
+        if entry.incast && length > self.config.incast_unsched_bytes {
             self.metrics.responses_announced += 1;
-            Outbound::announced(message, now)
-        } else {
-            Outbound::new(message, self.unsched_limit(entry.peer), now)
-        };
-        let Some(entry) = self.rpcs.get_mut(rpc.0.index) else { return Ok(()) };
-        self.response_bytes += u64::from(outbound.length);
-        self.metrics.message_bytes_started += u64::from(outbound.length);
+            outbound.wait_for_grants();
+        }
+        self.response_bytes += u64::from(length);
+        self.metrics.message_bytes_started += u64::from(length);
         self.metrics.server_responses += 1;
-        entry.outbound = Some(outbound);
         entry.state = State::ServerOutgoing;
         entry.quiet_since = Nanos(now.0.saturating_sub(self.stalled_ns));
         entry.need_acks = 0;

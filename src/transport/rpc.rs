@@ -87,9 +87,9 @@ impl<M: OutMessage> Outbound<M> {
         }
     }
 
-    /// The same, all of it for grants.
-    pub(super) fn announced(message: M, now: Nanos) -> Self {
-        Self { unscheduled: 0, granted: 0, announce: true, ..Self::new(message, 0, now) }
+    /// Has all of the message wait for grants, before any of it was sent.
+    pub(super) fn wait_for_grants(&mut self) {
+        (self.unscheduled, self.granted, self.announce) = (0, 0, true);
     }
 
     /// Whether the next packet may go: its first byte is granted (protocol.md section 9).
