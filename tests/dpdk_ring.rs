@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::BufMut;
 use homa::dpdk::{
     Eal, EalConfig, Error, ExternalBuffer, FreeBurst, HEADROOM_BYTES, IpChecksum, Mbuf, MbufCache,
-    MbufRef, Mempool, Port, PortBuilder, RxBurst, RxQueue, SegmentedBuf, SpareLists, TxBurst,
-    TxQueue,
+    MbufRef, Mempool, MessageBytes, OwnedSource, Port, PortBuilder, RxBurst, RxQueue, SegmentedBuf,
+    Source, SpareLists, TxBurst, TxQueue,
 };
 
 /// EAL starts once per process, so there is one test; its steps share EAL and nothing else.
@@ -35,6 +36,8 @@ fn everything_on_rings() {
     pools_run_dry_and_recover(&eal);
     buffers_freed_last_are_used_first(&eal);
     packets_freed_together(&eal);
+    messages_of_all_kinds_are_owned_once(&eal);
+    buffers_that_are_not_full_shrink(&eal);
     messages_copied_and_recycled(&eal);
     wrong_settings(&eal);
     loop_passes_packets_and_keeps_leftovers(&eal);
@@ -253,6 +256,60 @@ fn messages_copied_and_recycled(eal: &Eal) {
         long.recycle(cache);
         let next = SegmentedBuf::of_bytes(b"next", 100, cache, &spares).unwrap();
         assert_eq!((next.segment(0), next.segment(0).as_ptr()), (&b"next"[..], place));
+    });
+}
+
+fn messages_of_all_kinds_are_owned_once(eal: &Eal) {
+    without_leak(eal, 255, |_, cache| {
+        let spares = SpareLists::default();
+        let bytes: Vec<u8> = (0..250).map(|at| at as u8).collect();
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let external = |bytes: &[u8]| {
+            let owner = Counted(bytes.to_vec(), Arc::clone(&dropped));
+            MessageBytes::from(ExternalBuffer::new(eal, owner).unwrap())
+        };
+        for segment_bytes in [250, 100] {
+            let buffer = SegmentedBuf::of_bytes(&bytes, segment_bytes, cache, &spares).unwrap();
+            let mut message = MessageBytes::from(buffer);
+            assert!(message.packets_mut().is_some());
+            let Source::Packets(buffer) = message.source() else { panic!("{message:?}") };
+            assert_eq!((buffer.len(), buffer.segment_bytes()), (250, segment_bytes));
+            let OwnedSource::Packets(buffer) = message.into_source() else { panic!("other kind") };
+            assert_eq!(buffer.segments().flatten().copied().collect::<Vec<u8>>(), bytes);
+            drop(MessageBytes::from(buffer));
+        }
+        let mut message = external(&bytes);
+        assert!(message.packets_mut().is_none());
+        let Source::External(buffer) = message.source() else { panic!("{message:?}") };
+        assert_eq!(buffer.data(), bytes);
+        let OwnedSource::External(mut buffer) = message.into_source() else { panic!("other kind") };
+        assert_eq!(buffer.segment_bytes(), u32::MAX);
+        buffer.set_segment_bytes(99);
+        assert_eq!((buffer.len(), buffer.segment_bytes()), (250, 99));
+        assert_eq!(dropped.load(Ordering::SeqCst), 0);
+        drop(MessageBytes::from(buffer));
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        drop(external(b"unused"));
+        assert_eq!(dropped.load(Ordering::SeqCst), 2);
+    });
+}
+
+fn buffers_that_are_not_full_shrink(eal: &Eal) {
+    without_leak(eal, 255, |_, cache| {
+        let spares = SpareLists::default();
+        for (capacity, written, packets) in
+            [(100, 40, 1), (250, 250, 3), (250, 101, 2), (250, 7, 1)]
+        {
+            let mut buffer = SegmentedBuf::new(capacity, 100, cache, &spares).unwrap();
+            assert_eq!(buffer.remaining_mut(), capacity as usize);
+            buffer.put_bytes(9, written);
+            buffer.finish();
+            let lengths: Vec<usize> = buffer.segments().map(<[u8]>::len).collect();
+            assert_eq!((lengths.len(), lengths.iter().sum::<usize>()), (packets, written));
+            assert_eq!(buffer.remaining_mut(), 0);
+            assert!(buffer.segments().flatten().all(|&byte| byte == 9));
+        }
+        assert!(SegmentedBuf::new(u32::MAX, 100, cache, &spares).is_none());
     });
 }
 

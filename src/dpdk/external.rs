@@ -1,7 +1,7 @@
 //! Memory of the application as packet data.
 
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -11,12 +11,11 @@ use super::{Eal, Error, Mbuf};
 
 /// Bytes that the application owns and packets point at ([`Mbuf::attach_external`]). The owner is
 /// dropped when this handle and every such packet are gone, on whichever thread is last.
+#[repr(transparent)]
 #[derive(Debug)]
 pub struct ExternalBuffer {
-    shared: NonNull<sys::rte_mbuf_ext_shared_info>,
-    start: NonNull<u8>,
-    len_bytes: usize,
-    drop_owner: DropOwner,
+    /// One pointer, because messages are moved often.
+    head: NonNull<Head>,
 }
 
 /// What the last reference calls, once, with what [`ExternalBuffer::new`] gave DPDK for it.
@@ -25,10 +24,22 @@ pub struct ExternalBuffer {
 /// `opaque` comes from there, and nobody uses the buffer any more.
 type DropOwner = unsafe extern "C" fn(addr: *mut c_void, opaque: *mut c_void);
 
-/// What DPDK keeps a pointer to; boxed, so that it stays where it is.
+/// What is known of a buffer whatever its owner.
+#[repr(C)]
+struct Head {
+    /// What DPDK keeps a pointer to.
+    info: sys::rte_mbuf_ext_shared_info,
+    start: NonNull<u8>,
+    len_bytes: usize,
+    /// Only the handle looks at it.
+    segment_bytes: u32,
+    drop_owner: DropOwner,
+}
+
+/// Boxed, so that it stays where it is.
 #[repr(C)]
 struct Shared<T> {
-    info: sys::rte_mbuf_ext_shared_info,
+    head: Head,
     owner: T,
 }
 
@@ -55,53 +66,98 @@ impl ExternalBuffer {
                     .into(),
             ));
         }
-        // SAFETY: the structure consists of a nullable pointer to a function, a pointer and a
-        // counter; it is filled in below.
-        let info = unsafe { MaybeUninit::zeroed().assume_init() };
-        let shared = NonNull::from(Box::leak(Box::new(Shared { info, owner })));
+        let head = Head {
+            // SAFETY: the structure consists of a nullable pointer to a function, a pointer and a
+            // counter; it is filled in below.
+            info: unsafe { MaybeUninit::zeroed().assume_init() },
+            start: NonNull::dangling(),
+            len_bytes: 0,
+            segment_bytes: u32::MAX,
+            drop_owner: drop_shared::<T>,
+        };
+        let shared = NonNull::from(Box::leak(Box::new(Shared { head, owner })));
         // SAFETY: just made, and the owner is neither moved nor borrowed mutably until its drop,
         // so what it lends now stays lent.
         let bytes = unsafe { (*shared.as_ptr()).owner.as_ref() };
         let (start, len_bytes) = (NonNull::from(bytes).cast::<u8>(), bytes.len());
-        let drop_owner: DropOwner = drop_shared::<T>;
         let opaque = shared.as_ptr().cast::<c_void>();
-        let shared = shared.cast::<sys::rte_mbuf_ext_shared_info>();
-        // SAFETY: `info` is the first field of the boxed structure, which lives until the callback.
-        unsafe { sys::homa_ext_init(shared.as_ptr(), Some(drop_owner), opaque) };
-        Ok(Self { shared, start, len_bytes, drop_owner })
+        let head = shared.cast::<Head>();
+        // SAFETY: the head is the first field of the boxed structure, which lives until the callback, and
+        // nobody else knows of it yet. The bytes may lie in the owner, never in the head.
+        unsafe {
+            (*head.as_ptr()).start = start;
+            (*head.as_ptr()).len_bytes = len_bytes;
+            sys::homa_ext_init(Self::info(head), Some(drop_shared::<T>), opaque);
+        }
+        Ok(Self { head })
+    }
+
+    /// The handle as a pointer, for [`Self::from_raw`].
+    pub(super) fn into_raw(self) -> NonNull<c_void> {
+        ManuallyDrop::new(self).head.cast()
+    }
+
+    /// # Safety
+    /// `raw` comes from [`Self::into_raw`], once.
+    pub(super) unsafe fn from_raw(raw: NonNull<c_void>) -> Self {
+        Self { head: raw.cast() }
+    }
+
+    fn info(head: NonNull<Head>) -> *mut sys::rte_mbuf_ext_shared_info {
+        // The first field.
+        head.cast().as_ptr()
+    }
+
+    fn start(&self) -> NonNull<u8> {
+        // SAFETY: this handle keeps the structure alive; only the counter in it changes, which is not looked at.
+        unsafe { (*self.head.as_ptr()).start }
     }
 
     /// Bytes in the buffer.
     pub fn len(&self) -> usize {
-        self.len_bytes
+        // SAFETY: as for `start`.
+        unsafe { (*self.head.as_ptr()).len_bytes }
+    }
+
+    /// Bytes that each packet made of the buffer takes, but for the last: all, unless told otherwise.
+    pub fn segment_bytes(&self) -> u32 {
+        // SAFETY: as for `start`; changed through the only handle.
+        unsafe { (*self.head.as_ptr()).segment_bytes }
+    }
+
+    /// Sets [`Self::segment_bytes`].
+    pub fn set_segment_bytes(&mut self, segment_bytes: u32) {
+        // SAFETY: nobody but this handle, which is borrowed mutably, looks at the field.
+        unsafe { (*self.head.as_ptr()).segment_bytes = segment_bytes };
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len_bytes == 0
+        self.len() == 0
     }
 
     /// The bytes.
     pub fn data(&self) -> &[u8] {
         // SAFETY: the owner keeps them in place while it lives, and this handle keeps it alive.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len_bytes) }
+        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
     }
 
     /// `mbuf` is direct, empty and of one segment.
     pub(super) fn attach_to(&self, mbuf: &mut Mbuf, range: Range<usize>) -> bool {
-        if range.start > range.end || range.end > self.len_bytes {
+        if range.start > range.end || range.end > self.len() {
             return false;
         }
         let Ok(len) = u16::try_from(range.end - range.start) else { return false };
         // SAFETY: the boxed structure lives; reading and adding are atomic. The reference taken
         // is the mbuf's, which gives it up when freed. The range is within the buffer.
         unsafe {
-            if sys::homa_ext_refcnt(self.shared.as_ptr()) == u16::MAX {
+            let info = Self::info(self.head);
+            if sys::homa_ext_refcnt(info) == u16::MAX {
                 return false;
             }
-            sys::homa_ext_refcnt_add(self.shared.as_ptr(), 1);
-            let addr = self.start.as_ptr().add(range.start).cast::<c_void>();
-            sys::homa_mbuf_attach_external(mbuf.as_raw(), addr, len, self.shared.as_ptr());
+            sys::homa_ext_refcnt_add(info, 1);
+            let addr = self.start().as_ptr().add(range.start).cast::<c_void>();
+            sys::homa_mbuf_attach_external(mbuf.as_raw(), addr, len, info);
         }
         true
     }
@@ -111,9 +167,9 @@ impl Drop for ExternalBuffer {
     fn drop(&mut self) {
         // SAFETY: gives up the reference that `new` counted; the last one drops the owner.
         unsafe {
-            if sys::homa_ext_refcnt_add(self.shared.as_ptr(), -1) == 0 {
-                let opaque = self.shared.as_ptr().cast::<c_void>();
-                (self.drop_owner)(self.start.as_ptr().cast::<c_void>(), opaque);
+            if sys::homa_ext_refcnt_add(Self::info(self.head), -1) == 0 {
+                let drop_owner = (*self.head.as_ptr()).drop_owner;
+                drop_owner(self.start().as_ptr().cast(), self.head.as_ptr().cast());
             }
         }
     }

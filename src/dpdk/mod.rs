@@ -52,10 +52,12 @@ mod log_capture;
 mod mbuf;
 mod mbuf_ref;
 mod mempool;
+mod message_bytes;
 mod port;
 mod queue;
 mod ring_pair;
 mod segmented;
+mod short_copy;
 mod stats;
 mod telemetry;
 
@@ -73,9 +75,11 @@ pub use lcore::{LcoreThread, allowed_cpus, pin_current_thread};
 pub use mbuf::{HEADROOM_BYTES, IpChecksum, Mbuf, Segments, SendMbuf, TcpOffload};
 pub use mbuf_ref::MbufRef;
 pub use mempool::{MbufCache, Mempool, MempoolBuilder};
+pub use message_bytes::{MessageBytes, OwnedSource, Source};
 pub use port::{Port, PortBuilder};
 pub use queue::{RxQueue, TxQueue};
 pub use segmented::{SegmentedBuf, SendSegmentedBuf, SpareLists};
+pub use short_copy::copy_short;
 pub use stats::{Link, PortStats};
 pub use telemetry::TelemetryCommand;
 

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use bytes::BufMut;
 use bytes::buf::UninitSlice;
 
+use super::message_bytes::{MessageBytes, Owned, TwoWords, View, ViewMut};
+use super::short_copy::copy_short;
 use super::{Mbuf, MbufCache, MbufRef, SendMbuf, TcpOffload};
 
 /// Lists kept for the next buffer of several packets.
@@ -16,55 +18,47 @@ const SPARE_LISTS_MAX: usize = 1024;
 /// Emptied lists of packets, so that making and dropping buffers does not allocate in steady state.
 /// One per thread.
 #[derive(Clone, Debug, Default)]
-pub struct SpareLists(Rc<RefCell<Vec<Vec<MbufRef>>>>);
+pub struct SpareLists(Rc<RefCell<Vec<Box<List>>>>);
 
 impl SpareLists {
-    fn take(&self) -> Vec<MbufRef> {
-        self.0.borrow_mut().pop().unwrap_or_default()
+    fn take(&self, segment_bytes: u32) -> Box<List> {
+        let mut list = self.0.borrow_mut().pop().unwrap_or_default();
+        list.segment_bytes = segment_bytes;
+        list.home = Some(self.clone());
+        list
     }
+}
 
-    fn give(&self, mut list: Vec<MbufRef>) {
-        list.clear();
-        let mut spares = self.0.borrow_mut();
+/// The packets of a buffer that has several.
+#[derive(Debug, Default)]
+pub(super) struct List {
+    packets: Vec<MbufRef>,
+    segment_bytes: u32,
+    /// Where it goes when it is no longer used; none while it lies there.
+    home: Option<SpareLists>,
+}
+
+impl List {
+    /// Becomes a spare one.
+    pub(super) fn go_home(mut self: Box<Self>) {
+        let Some(home) = self.home.take() else { return };
+        self.packets.clear();
+        let mut spares = home.0.borrow_mut();
         if spares.len() < SPARE_LISTS_MAX {
-            spares.push(list);
+            spares.push(self);
         }
     }
 }
 
-#[derive(Debug)]
-enum Packets {
-    One(MbufRef),
-    Many(PacketList),
-}
-
-/// Packets of a buffer, in a list that goes back to the spare ones.
-#[derive(Debug)]
-struct PacketList {
-    list: Vec<MbufRef>,
-    spares: SpareLists,
-}
-
-impl Drop for PacketList {
-    fn drop(&mut self) {
-        self.spares.give(std::mem::take(&mut self.list));
-    }
-}
-
 /// A buffer of fixed capacity over packet buffers. Write through [`BufMut`].
+#[repr(transparent)]
 #[derive(Debug)]
-pub struct SegmentedBuf {
-    packets: Packets,
-    segment_bytes: u32,
-    capacity: u32,
-    len: u32,
-}
+pub struct SegmentedBuf(TwoWords);
 
 /// A [`SegmentedBuf`] on its way to another thread.
 #[derive(Debug)]
 pub struct SendSegmentedBuf {
     packets: SendPackets,
-    segment_bytes: u32,
     capacity: u32,
     len: u32,
 }
@@ -72,53 +66,63 @@ pub struct SendSegmentedBuf {
 #[derive(Debug)]
 enum SendPackets {
     One(SendMbuf),
-    Many(Vec<SendMbuf>),
+    Many { segment_bytes: u32, packets: Vec<SendMbuf> },
 }
 
 impl SendSegmentedBuf {
     /// The buffer, now of this thread; `spares` are those of the thread.
     pub fn open(self, spares: &SpareLists) -> SegmentedBuf {
-        let Self { packets, segment_bytes, capacity, len } = self;
+        let Self { packets, capacity, len } = self;
         let open = |packet: SendMbuf| packet.open().share();
-        let packets = match packets {
-            SendPackets::One(packet) => Packets::One(open(packet)),
-            SendPackets::Many(list) => {
-                let list = list.into_iter().map(open).collect();
-                Packets::Many(PacketList { list, spares: spares.clone() })
+        SegmentedBuf(match packets {
+            SendPackets::One(packet) => TwoWords::one(open(packet), capacity, len),
+            SendPackets::Many { segment_bytes, packets } => {
+                let mut list = spares.take(segment_bytes);
+                list.packets.extend(packets.into_iter().map(open));
+                TwoWords::many(list, capacity, len)
             }
-        };
-        SegmentedBuf { packets, segment_bytes, capacity, len }
+        })
     }
 }
 
 impl SegmentedBuf {
     /// A buffer for `capacity` bytes, `segment_bytes` in each packet. `None` if `cache` runs out of
     /// packet buffers or they are too small.
+    #[inline(always)]
     pub fn new(
         capacity: u32,
         segment_bytes: u32,
         cache: &mut MbufCache,
         spares: &SpareLists,
     ) -> Option<Self> {
-        let packets = if capacity <= segment_bytes {
-            Packets::One(Self::packet(capacity, cache)?)
-        } else {
-            let mut list = spares.take();
-            let mut left = capacity;
-            while left > 0 {
-                let bytes = left.min(segment_bytes);
-                let Some(packet) = Self::packet(bytes, cache) else {
-                    spares.give(list);
-                    return None;
-                };
-                list.push(packet);
-                left -= bytes;
-            }
-            Packets::Many(PacketList { list, spares: spares.clone() })
-        };
-        Some(Self { packets, segment_bytes, capacity, len: 0 })
+        if capacity > segment_bytes {
+            return Self::of_many(capacity, segment_bytes, cache, spares);
+        }
+        Some(Self(TwoWords::one(Self::packet(capacity, cache)?, capacity, 0)))
     }
 
+    #[inline(never)]
+    fn of_many(
+        capacity: u32,
+        segment_bytes: u32,
+        cache: &mut MbufCache,
+        spares: &SpareLists,
+    ) -> Option<Self> {
+        if capacity > TwoWords::CAPACITY_MAX {
+            return None;
+        }
+        let mut buffer = Self(TwoWords::many(spares.take(segment_bytes), capacity, 0));
+        let ViewMut::Many(list) = buffer.0.view_mut() else { return None };
+        let mut left = capacity;
+        while left > 0 {
+            let bytes = left.min(segment_bytes);
+            list.packets.push(Self::packet(bytes, cache)?);
+            left -= bytes;
+        }
+        Some(buffer)
+    }
+
+    /// At most 64 KiB, as packets have.
     #[inline]
     fn packet(bytes: u32, cache: &mut MbufCache) -> Option<MbufRef> {
         let mut packet = cache.alloc()?;
@@ -127,7 +131,7 @@ impl SegmentedBuf {
     }
 
     /// A buffer with `bytes` in it, copied. As [`SegmentedBuf::new`] else.
-    #[inline]
+    #[inline(always)]
     pub fn of_bytes(
         bytes: &[u8],
         segment_bytes: u32,
@@ -135,24 +139,52 @@ impl SegmentedBuf {
         spares: &SpareLists,
     ) -> Option<Self> {
         let len = u32::try_from(bytes.len()).ok()?;
-        if len <= segment_bytes {
-            let mut packet = cache.alloc()?;
-            packet.append(bytes.len())?.copy_from_slice(bytes);
-            let packets = Packets::One(packet.share());
-            return Some(Self { packets, segment_bytes, capacity: len, len });
+        if len > segment_bytes {
+            let mut buffer = Self::of_many(len, segment_bytes, cache, spares)?;
+            buffer.put_slice(bytes);
+            return Some(buffer);
         }
-        let mut buffer = Self::new(len, segment_bytes, cache, spares)?;
-        buffer.put_slice(bytes);
-        Some(buffer)
+        let mut packet = cache.alloc()?;
+        copy_short(packet.append(bytes.len())?, bytes);
+        Some(Self(TwoWords::one(packet.share(), len, len)))
+    }
+
+    /// Of words that are not those of an external buffer.
+    #[inline(always)]
+    pub(super) fn from_words(words: TwoWords) -> Self {
+        Self(words)
+    }
+
+    #[inline(always)]
+    pub(super) fn into_words(self) -> TwoWords {
+        self.0
+    }
+
+    /// As [`Self::from_words`].
+    #[inline(always)]
+    pub(super) fn of_words(words: &TwoWords) -> &Self {
+        // SAFETY: it is that and nothing else.
+        unsafe { &*std::ptr::from_ref(words).cast() }
+    }
+
+    /// As [`Self::from_words`].
+    #[inline(always)]
+    pub(super) fn of_words_mut(words: &mut TwoWords) -> &mut Self {
+        // SAFETY: it is that and nothing else.
+        unsafe { &mut *std::ptr::from_mut(words).cast() }
     }
 
     /// Ends the buffer; its packet, if it has one only, goes to `cache` unless somebody else holds it.
-    #[inline]
+    #[inline(always)]
     pub fn recycle(self, cache: &mut MbufCache) {
-        if let Packets::One(packet) = self.packets
-            && let Ok(packet) = packet.try_into_unique()
-        {
-            cache.free(packet);
+        match self.0.into_owned() {
+            Owned::One(packet) => {
+                if let Ok(packet) = packet.try_into_unique() {
+                    cache.free(packet);
+                }
+            }
+            Owned::Many(list) => list.go_home(),
+            Owned::External(buffer) => drop(buffer),
         }
     }
 
@@ -164,61 +196,76 @@ impl SegmentedBuf {
         if !self.list().iter().all(MbufRef::is_unique) {
             return Err(self);
         }
-        let Self { packets, segment_bytes, capacity, len } = self;
-        let shared = |packet| {
-            let packets = Packets::One(packet);
-            Self { packets, segment_bytes, capacity, len }
-        };
-        let packets = match packets {
-            Packets::One(packet) => {
+        let (capacity, len) = (self.0.capacity(), self.len());
+        let packets = match self.0.into_owned() {
+            Owned::One(packet) => {
+                let shared = |packet| Self(TwoWords::one(packet, capacity, len));
                 SendPackets::One(packet.try_into_unique().map_err(shared)?.into_send())
             }
-            // In place: both are pointers. Nobody has taken one meanwhile.
-            Packets::Many(mut many) => {
-                let list = std::mem::take(&mut many.list);
-                let unique = list.into_iter().filter_map(|packet| packet.try_into_unique().ok());
-                SendPackets::Many(unique.map(Mbuf::into_send).collect())
+            Owned::Many(mut list) => {
+                let segment_bytes = list.segment_bytes;
+                // In place: both are pointers. Nobody has taken one meanwhile.
+                let packets = std::mem::take(&mut list.packets).into_iter();
+                let unique = packets.filter_map(|packet| packet.try_into_unique().ok());
+                let packets = unique.map(Mbuf::into_send).collect();
+                list.go_home();
+                SendPackets::Many { segment_bytes, packets }
             }
+            Owned::External(buffer) => return Err(Self(MessageBytes::from(buffer).into_words())),
         };
-        Ok(SendSegmentedBuf { packets, segment_bytes, capacity, len })
+        Ok(SendSegmentedBuf { packets, capacity, len })
     }
 
     /// Bytes written.
+    #[inline(always)]
     pub fn len(&self) -> u32 {
-        self.len
+        self.0.len()
     }
 
     /// Whether nothing was written.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Bytes in every packet but the last.
+    #[inline(always)]
     pub fn segment_bytes(&self) -> u32 {
-        self.segment_bytes
-    }
-
-    #[inline]
-    fn list(&self) -> &[MbufRef] {
-        match &self.packets {
-            Packets::One(packet) => std::slice::from_ref(packet),
-            Packets::Many(many) => &many.list,
+        match self.0.view() {
+            View::Many(list) => list.segment_bytes,
+            View::One(_) | View::External(_) => self.0.capacity().max(1),
         }
     }
 
-    #[inline]
+    /// Counts `bytes` more as written.
+    #[inline(always)]
+    fn grow(&mut self, bytes: u32) {
+        self.0.set(self.0.capacity(), self.0.len() + bytes);
+    }
+
+    #[inline(always)]
+    fn list(&self) -> &[MbufRef] {
+        match self.0.view() {
+            View::One(packet) => std::slice::from_ref(packet),
+            View::Many(list) => &list.packets,
+            View::External(_) => &[],
+        }
+    }
+
+    #[inline(always)]
     fn list_mut(&mut self) -> &mut [MbufRef] {
-        match &mut self.packets {
-            Packets::One(packet) => std::slice::from_mut(packet),
-            Packets::Many(many) => &mut many.list,
+        match self.0.view_mut() {
+            ViewMut::One(packet) => std::slice::from_mut(packet),
+            ViewMut::Many(list) => &mut list.packets,
+            ViewMut::External => &mut [],
         }
     }
 
     /// Bytes that belong to packet `index`.
     #[inline]
     fn bytes_of(&self, index: usize) -> Range<u32> {
-        let start = index as u32 * self.segment_bytes;
-        start..(start + self.segment_bytes).min(self.len)
+        let segment_bytes = self.segment_bytes();
+        let start = index as u32 * segment_bytes;
+        start..(start + segment_bytes).min(self.len())
     }
 
     /// The bytes of packet `index`, without headers that transmissions have put in front.
@@ -233,36 +280,41 @@ impl SegmentedBuf {
 
     /// All bytes, packet by packet.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.len.div_ceil(self.segment_bytes) as usize).map(|index| self.segment(index))
+        (0..self.len().div_ceil(self.segment_bytes()) as usize).map(|index| self.segment(index))
     }
 
     /// Writes the rest of the capacity in place: `write` is given the offset of each piece and the
     /// piece, which holds whatever bytes were there.
     pub fn write_with(&mut self, mut write: impl FnMut(usize, &mut [u8])) {
-        while self.len < self.capacity {
-            let index = (self.len / self.segment_bytes) as usize;
-            let at = (self.len % self.segment_bytes) as usize;
-            let offset = self.len as usize;
+        while self.len() < self.0.capacity() {
+            let index = (self.len() / self.segment_bytes()) as usize;
+            let at = (self.len() % self.segment_bytes()) as usize;
+            let offset = self.len() as usize;
             let packet = self.list_mut()[index].get_mut().and_then(|packet| packet.data_mut());
             // Nobody else holds a packet before the message is sent.
             let Some(piece) = packet.map(|data| &mut data[at..]) else { return };
             let count = piece.len() as u32;
             write(offset, piece);
-            self.len += count;
+            self.grow(count);
         }
     }
 
     /// Ends writing: gives back what was reserved and not written.
+    #[inline(always)]
     pub fn finish(&mut self) {
-        if self.len == self.capacity || self.len == 0 {
-            return;
+        if self.len() != self.0.capacity() && self.len() != 0 {
+            self.shrink();
         }
-        let used = self.len.div_ceil(self.segment_bytes) as usize;
-        if let Packets::Many(many) = &mut self.packets {
-            many.list.truncate(used);
-        }
+    }
+
+    #[cold]
+    fn shrink(&mut self) {
+        let used = self.len().div_ceil(self.segment_bytes()) as usize;
         let range = self.bytes_of(used - 1);
-        self.capacity = self.len;
+        if let ViewMut::Many(list) = self.0.view_mut() {
+            list.packets.truncate(used);
+        }
+        self.0.set(self.len(), self.len());
         if let Some(packet) = self.list_mut()[used - 1].get_mut() {
             packet.truncate((range.end - range.start) as usize);
         }
@@ -278,8 +330,8 @@ impl SegmentedBuf {
 
     /// Bytes behind the headers of packet `index`, written or not.
     fn segment_room(&self, index: usize) -> usize {
-        let start = index as u32 * self.segment_bytes;
-        (self.capacity - start).min(self.segment_bytes) as usize
+        let segment_bytes = self.segment_bytes();
+        (self.0.capacity() - index as u32 * segment_bytes).min(segment_bytes) as usize
     }
 
     /// Fills the empty packet `copy` with `header_bytes` that `fill` writes and the bytes of packet `index`.
@@ -343,20 +395,20 @@ impl SegmentedBuf {
 // that follow those counted, which are initialised memory of packets with no other owner.
 unsafe impl BufMut for SegmentedBuf {
     fn remaining_mut(&self) -> usize {
-        (self.capacity - self.len) as usize
+        (self.0.capacity() - self.len()) as usize
     }
 
     unsafe fn advance_mut(&mut self, count: usize) {
         assert!(count <= self.remaining_mut(), "advance by {count} of {}", self.remaining_mut());
-        self.len += count as u32;
+        self.grow(count as u32);
     }
 
     fn chunk_mut(&mut self) -> &mut UninitSlice {
-        if self.len == self.capacity {
+        if self.len() == self.0.capacity() {
             return UninitSlice::new(&mut []);
         }
-        let index = (self.len / self.segment_bytes) as usize;
-        let at = (self.len % self.segment_bytes) as usize;
+        let index = (self.len() / self.segment_bytes()) as usize;
+        let at = (self.len() % self.segment_bytes()) as usize;
         let packet = self.list_mut()[index].get_mut().and_then(|packet| packet.data_mut());
         match packet {
             Some(data) => UninitSlice::new(&mut data[at..]),

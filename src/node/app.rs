@@ -90,7 +90,7 @@ pub struct Request {
 
 impl Request {
     /// Answers. See [`Responder::reply`].
-    #[inline]
+    #[inline(always)]
     pub fn reply(
         self,
         cx: &mut Cx<'_>,
@@ -123,7 +123,7 @@ impl Responder {
     /// # Errors
     /// The response comes back if its length is not 1 to 1,000,000 bytes, if the transport holds too
     /// many bytes already, or if the RPC has ended because the client gave up.
-    #[inline]
+    #[inline(always)]
     pub fn reply(
         mut self,
         cx: &mut Cx<'_>,

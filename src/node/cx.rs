@@ -111,7 +111,7 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// When `capacity` is not 1 to 1,000,000, and when mbufs run out.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&mut self, capacity: usize) -> Result<MessageBuf, AllocError> {
         let bytes = message_bytes(capacity)?;
         let (segment_bytes, spares) = (self.state.segment_bytes, &self.state.spares);
@@ -123,7 +123,7 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// As [`Cx::alloc`].
-    #[inline]
+    #[inline(always)]
     pub fn message(&mut self, bytes: &[u8]) -> Result<MessageBuf, AllocError> {
         message_bytes(bytes.len())?;
         let (segment_bytes, spares) = (self.state.segment_bytes, &self.state.spares);
@@ -157,7 +157,7 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// The message comes back when a limit is reached or its length is not 1 to 1,000,000 bytes.
-    #[inline]
+    #[inline(always)]
     pub fn call(
         &mut self,
         host: IpAddr,
@@ -185,7 +185,7 @@ impl Cx<'_> {
         self.transport.next_rpc_id()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn reply(
         &mut self,
         rpc: RpcHandle,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::addr::HostAddr;
-use crate::dpdk::{Capabilities, Mbuf, MbufCache, TxBurst};
+use crate::dpdk::{Capabilities, Mbuf, MbufCache, TxBurst, copy_short};
 use crate::net::{Encapsulation, Path, PathState, Stack, UnreachableReason};
 use crate::time::Nanos;
 use crate::transport::{OutMessage, PeerRef, TxSink, run};
@@ -386,7 +386,7 @@ impl Sink<'_> {
         path.write(frame, priority, homa_len);
         let homa = &mut frame[link_len..];
         packet.emit(homa);
-        homa[DATA_HEADER_LEN..].copy_from_slice(bytes);
+        copy_short(&mut homa[DATA_HEADER_LEN..], bytes);
         // The transport asked for room first.
         let _ = egress.burst.push(copy);
         true
@@ -422,7 +422,7 @@ impl Sink<'_> {
             let end = (offset + segment_bytes).min(range.end);
             let frame =
                 message.packet(offset..end, header_len, &mut egress.headers, None, |header| {
-                    header.copy_from_slice(headers);
+                    copy_short(header, headers);
                     let homa_len = DATA_HEADER_LEN + (end - offset) as usize;
                     if homa_len != full_len {
                         path.write(header, priority, homa_len);

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::dpdk::{
-    ExternalBuffer, Mbuf, MbufCache, MbufRef, SegmentedBuf, SendSegmentedBuf, SpareLists,
-    TcpOffload,
+    ExternalBuffer, Mbuf, MbufCache, MbufRef, MessageBytes, OwnedSource, SegmentedBuf,
+    SendSegmentedBuf, Source, SpareLists, TcpOffload,
 };
 use crate::transport::OutMessage;
 
@@ -19,13 +19,7 @@ pub type MessageBuf = SegmentedBuf;
 
 /// What a call or a reply sends.
 #[derive(Debug)]
-pub struct Outgoing(Source);
-
-#[derive(Debug)]
-enum Source {
-    Packets(SegmentedBuf),
-    External { buffer: ExternalBuffer, segment_bytes: u32 },
-}
+pub struct Outgoing(MessageBytes);
 
 /// The same on its way to the shard that sends it.
 #[derive(Debug)]
@@ -34,31 +28,31 @@ pub(super) struct SendOutgoing(SendSource);
 #[derive(Debug)]
 enum SendSource {
     Packets(SendSegmentedBuf),
-    External { buffer: ExternalBuffer, segment_bytes: u32 },
+    External(ExternalBuffer),
 }
 
 impl SendOutgoing {
     /// The message, now of this thread.
     pub(super) fn open(self, spares: &SpareLists) -> Outgoing {
         Outgoing(match self.0 {
-            SendSource::Packets(buffer) => Source::Packets(buffer.open(spares)),
-            SendSource::External { buffer, segment_bytes } => {
-                Source::External { buffer, segment_bytes }
-            }
+            SendSource::Packets(buffer) => buffer.open(spares).into(),
+            SendSource::External(buffer) => buffer.into(),
         })
     }
 }
 
 impl From<MessageBuf> for Outgoing {
+    #[inline(always)]
     fn from(mut buffer: MessageBuf) -> Self {
         buffer.finish();
-        Self(Source::Packets(buffer))
+        Self(buffer.into())
     }
 }
 
 impl Outgoing {
-    pub(super) fn external(buffer: ExternalBuffer, segment_bytes: u32) -> Self {
-        Self(Source::External { buffer, segment_bytes })
+    pub(super) fn external(mut buffer: ExternalBuffer, segment_bytes: u32) -> Self {
+        buffer.set_segment_bytes(segment_bytes);
+        Self(buffer.into())
     }
 
     /// The way to another thread.
@@ -66,13 +60,11 @@ impl Outgoing {
     /// # Errors
     /// Gives the message back if it was sent already.
     pub(super) fn into_send(self) -> Result<SendOutgoing, Self> {
-        let source = match self.0 {
-            Source::Packets(buffer) => SendSource::Packets(
-                buffer.into_send().map_err(|buffer| Self(Source::Packets(buffer)))?,
-            ),
-            Source::External { buffer, segment_bytes } => {
-                SendSource::External { buffer, segment_bytes }
+        let source = match self.0.into_source() {
+            OwnedSource::Packets(buffer) => {
+                SendSource::Packets(buffer.into_send().map_err(|buffer| Self(buffer.into()))?)
             }
+            OwnedSource::External(buffer) => SendSource::External(buffer),
         };
         Ok(SendOutgoing(source))
     }
@@ -89,8 +81,8 @@ impl Outgoing {
         offload: Option<&TcpOffload>,
         fill: impl FnOnce(&mut [u8]),
     ) -> Option<MbufRef> {
-        match &mut self.0 {
-            Source::Packets(buffer) => {
+        match self.0.packets_mut() {
+            Some(buffer) => {
                 // Most messages have one packet; a division is dear.
                 let first = range.start == 0;
                 let index = if first { 0 } else { (range.start / buffer.segment_bytes()) as usize };
@@ -105,7 +97,8 @@ impl Outgoing {
                 }
                 buffer.with_header(index, header_bytes, cache, offload, fill)
             }
-            Source::External { buffer, .. } => {
+            None => {
+                let Source::External(buffer) = self.0.source() else { return None };
                 let range = range.start as usize..range.end as usize;
                 match offload {
                     Some(offload) => window_on(buffer, range, header_bytes, cache, offload, fill),
@@ -120,7 +113,7 @@ impl Outgoing {
     /// sharing them with the port.
     #[inline(always)]
     pub(super) fn short_bytes(&self, range: &Range<u32>) -> Option<&[u8]> {
-        match &self.0 {
+        match self.0.source() {
             Source::Packets(buffer) if range.start == 0 && range.end <= COPY_MAX_BYTES => {
                 Some(buffer.segment(0))
             }
@@ -131,7 +124,7 @@ impl Outgoing {
     /// Gives the buffer of a message that nobody needs any more back to `cache`, if it has one only.
     #[inline]
     pub(super) fn recycle(self, cache: &mut MbufCache) {
-        if let Source::Packets(buffer) = self.0 {
+        if let OwnedSource::Packets(buffer) = self.0.into_source() {
             buffer.recycle(cache);
         }
     }
@@ -139,14 +132,14 @@ impl Outgoing {
     /// A window on the bytes `range`, which lie within one segment of the message. `None` when packet
     /// buffers run out.
     pub(super) fn window(&self, range: Range<u32>, cache: &mut MbufCache) -> Option<Mbuf> {
-        match &self.0 {
+        match self.0.source() {
             Source::Packets(buffer) => {
                 let segment_bytes = buffer.segment_bytes();
                 let index = range.start / segment_bytes;
                 let start = index * segment_bytes;
                 buffer.window(index as usize, range.start - start..range.end - start, cache)
             }
-            Source::External { buffer, .. } => {
+            Source::External(buffer) => {
                 cache.alloc_external(buffer, range.start as usize..range.end as usize)
             }
         }
@@ -154,13 +147,11 @@ impl Outgoing {
 
     /// The bytes `range`, which are one segment of the message.
     pub(super) fn bytes(&self, range: Range<u32>) -> &[u8] {
-        match &self.0 {
+        match self.0.source() {
             Source::Packets(buffer) => {
                 buffer.segment((range.start / buffer.segment_bytes()) as usize)
             }
-            Source::External { buffer, .. } => {
-                &buffer.data()[range.start as usize..range.end as usize]
-            }
+            Source::External(buffer) => &buffer.data()[range.start as usize..range.end as usize],
         }
     }
 }
@@ -199,19 +190,19 @@ fn window_on(
 }
 
 impl OutMessage for Outgoing {
-    #[inline]
+    #[inline(always)]
     fn len(&self) -> u32 {
-        match &self.0 {
+        match self.0.source() {
             Source::Packets(buffer) => buffer.len(),
-            Source::External { buffer, .. } => u32::try_from(buffer.len()).unwrap_or(u32::MAX),
+            Source::External(buffer) => u32::try_from(buffer.len()).unwrap_or(u32::MAX),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn segment_bytes(&self) -> u32 {
-        match &self.0 {
+        match self.0.source() {
             Source::Packets(buffer) => buffer.segment_bytes(),
-            Source::External { segment_bytes, .. } => *segment_bytes,
+            Source::External(buffer) => buffer.segment_bytes(),
         }
     }
 }
