@@ -18,6 +18,10 @@ const SPARE_LISTS_MAX: usize = 1024;
 /// Emptied lists of packets, so that making and dropping buffers does not allocate in steady state.
 /// One per thread.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "the boxes are what buffers point to, and are used again as well"
+)]
 pub struct SpareLists(Rc<RefCell<Vec<Box<List>>>>);
 
 impl SpareLists {
@@ -302,7 +306,7 @@ impl SegmentedBuf {
     /// Ends writing: gives back what was reserved and not written.
     #[inline(always)]
     pub fn finish(&mut self) {
-        if self.len() != self.0.capacity() && self.len() != 0 {
+        if self.len() != self.0.capacity() && !self.is_empty() {
             self.shrink();
         }
     }
