@@ -448,14 +448,6 @@ impl Mbuf {
             | u64::from(offload.segment_bytes.unwrap_or(0)) << SEGMENT_SHIFT;
     }
 
-    /// Forgets offload results and requests, as before a received packet is sent.
-    #[inline]
-    pub fn clear_offloads(&mut self) {
-        let fields = self.fields_mut();
-        fields.ol_flags &= sys::HOMA_MBUF_INDIRECT | sys::HOMA_MBUF_EXTERNAL;
-        fields.tx_offload = 0;
-    }
-
     /// Makes the packet ready to be opened on another thread.
     pub fn into_send(self) -> SendMbuf {
         SendMbuf(self)

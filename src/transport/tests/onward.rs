@@ -121,7 +121,11 @@ fn two_requests(is_in_rows: bool) -> (Vec<String>, Vec<Occupancy>, Vec<Vec<u8>>)
         solo.now = solo.now + Nanos(1_000);
     }
     let messages = solo.events().into_iter().map(|event| match event {
-        Event::Request { message, .. } => message.to_vec(),
+        Event::Request { message, .. } => {
+            let mut bytes = vec![0; message.len()];
+            message.copy_to_slice(&mut bytes);
+            bytes
+        }
         event => panic!("{event:?}"),
     });
     (sent, account, messages.collect())
