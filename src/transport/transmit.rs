@@ -15,6 +15,7 @@ use super::heap::{Heap, Key, Positions};
 use super::metrics::{Metrics, Probe};
 use super::mutation::Mutation;
 use super::pacer::Pacer;
+use super::peer::Peer;
 use super::rpc::{Outbound, State};
 use super::slab::Handle;
 
@@ -111,7 +112,7 @@ pub struct SendOrder {
     key: Key,
 }
 
-/// One DATA packet about to be built.
+/// What of a message is about to be sent.
 struct Segment {
     range: Range<u32>,
     incoming: u32,
@@ -310,7 +311,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let defer_min_bytes = self.config.defer_min_bytes;
         while let Some(handle) = self.sender.urgent.pop_front() {
             let Some(index) = self.rpcs.resolve(handle) else { continue };
-            let sent = self.transmit_next(now, index, sink);
+            let sent = self.transmit_next(now, index, 1, sink) > 0;
             let Some(outbound) = self.outbound_mut(index) else { continue };
             outbound.urgent = false;
             if outbound.is_sendable() {
@@ -353,6 +354,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             };
             let range = front.next..(front.next + outbound.segment_bytes).min(outbound.length);
             front.next = range.end;
+            self.sender.pacer.charge(now, range.end - range.start);
             let segment = Segment {
                 range,
                 incoming: front.incoming,
@@ -377,7 +379,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let run = if has_turn { 1 } else { RUN_PACKETS };
         let mut packets = 0;
         while packets < run && sink.room() > 0 && self.sender.pacer.may_send(now) {
-            match self.transmit_run(now, index, (run - packets).min(sink.room()), sink) {
+            match self.transmit_next(now, index, (run - packets).min(sink.room()), sink) {
                 0 => break,
                 sent => packets += sent,
             }
@@ -401,9 +403,9 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         packets
     }
 
-    /// Sends up to `packets_max` packets of a message that differ in their offsets only: one, where that is
-    /// the next. Gives the number.
-    fn transmit_run(
+    /// Sends the next packet of a message, if it may, and behind it those that differ from it in their offsets
+    /// only, as far as pacing lets them: up to `packets_max`. Gives the number.
+    fn transmit_next(
         &mut self,
         now: Nanos,
         index: u32,
@@ -411,69 +413,28 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         sink: &mut impl TxSink<M>,
     ) -> usize {
         let Some(rpc) = self.rpcs.get_mut(index) else { return 0 };
-        let header = rpc.header();
-        let Some(outbound) = rpc.outbound.as_mut() else { return 0 };
-        let Some(peer) = self.peers.get_mut(rpc.peer) else { return 0 };
+        let Some(outbound) = rpc.outbound.as_mut().filter(|out| out.is_sendable()) else {
+            return 0;
+        };
+        let acks = self.peers.get(rpc.peer).map_or(0, Peer::ack_count);
         // Each packet may take an ack along.
-        if outbound.announce || outbound.restarted || peer.ack_count() > 1 {
-            return usize::from(self.transmit_next(now, index, sink));
-        }
+        let packets_max = if acks > 1 || outbound.restarted { 1 } else { packets_max };
         let (start, length) = (outbound.sent_to, outbound.length);
         let is_unscheduled = start < outbound.unscheduled;
         let limit = if is_unscheduled { outbound.unscheduled } else { outbound.granted };
         let (mut end, mut packets) = (start, 0);
-        while packets < packets_max && end < limit && self.sender.pacer.may_send(now) {
-            let next = (end + outbound.segment_bytes).min(length);
-            self.sender.pacer.charge(now, next - end);
-            (end, packets) = (next, packets + 1);
-        }
-        if packets == 0 {
-            return 0;
-        }
-        let num_priorities = self.config.num_priorities;
-        let priority = match is_unscheduled {
-            true => unscheduled_priority(&peer.cutoffs, num_priorities, length),
-            false => outbound.priority.min(num_priorities - 1),
-        };
-        let priority = self.config.priority_map[usize::from(priority)];
-        let data = Data {
-            message_length: length,
-            incoming: outbound.unscheduled,
-            ack: peer.pop_ack(),
-            cutoff_version: peer.cutoff_version,
-            retransmit: false,
-            incast: outbound.incast,
-            offset: start,
-        };
-        let packet = Packet { header, body: Body::Data(data) };
-        let to = PeerRef { index: rpc.peer, addr: peer.addr };
-        if start == 0 {
-            outbound.first_sent = now;
-        }
-        outbound.sent_to = end;
-        self.metrics.sent[Metrics::type_index(&packet)] += packets as u64;
-        self.metrics.sent_bytes_by_priority[usize::from(priority)] += u64::from(end - start);
-        for (packet, range) in run(&packet, start..end, outbound.segment_bytes) {
-            self.probe.sent(now, to, priority, &packet, range.end - range.start);
-        }
-        sink.data_run(to, priority, &packet, &mut outbound.message, start..end);
-        if end == length {
-            self.message_sent(now, index);
-        }
-        packets
-    }
-
-    /// Sends the next packet of a message, if it may; says whether it did.
-    fn transmit_next(&mut self, now: Nanos, index: u32, sink: &mut impl TxSink<M>) -> bool {
-        let Some(outbound) = self.outbound_mut(index).filter(|out| out.is_sendable()) else {
-            return false;
-        };
-        let start = outbound.sent_to;
-        let end = if core::mem::take(&mut outbound.announce) {
-            start
+        if core::mem::take(&mut outbound.announce) {
+            self.sender.pacer.charge(now, 0);
+            packets = 1;
         } else {
-            (start + outbound.segment_bytes).min(outbound.length)
-        };
+            while packets == 0
+                || packets < packets_max && end < limit && self.sender.pacer.may_send(now)
+            {
+                let next = (end + outbound.segment_bytes).min(length);
+                self.sender.pacer.charge(now, next - end);
+                (end, packets) = (next, packets + 1);
+            }
+        }
         if start == 0 {
             outbound.first_sent = now;
         }
@@ -484,14 +445,14 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             priority: None,
             retransmit: outbound.restarted,
         };
-        let done = outbound.is_sent();
         self.transmit_segment(now, index, segment, sink);
-        if done {
+        if end == length {
             self.message_sent(now, index);
         }
-        true
+        packets
     }
 
+    /// Sends a part of a message in as many packets as it takes, for which the pacer was told.
     fn transmit_segment(
         &mut self,
         now: Nanos,
@@ -527,18 +488,21 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let packet = Packet { header, body: Body::Data(data) };
         let to = PeerRef { index: rpc.peer, addr: peer.addr };
         let bytes = segment.range.end - segment.range.start;
-        self.metrics.sent[Metrics::type_index(&packet)] += 1;
+        let sent = &mut self.metrics.sent[Metrics::type_index(&packet)];
         self.metrics.sent_bytes_by_priority[usize::from(priority)] += u64::from(bytes);
         if segment.retransmit {
             self.metrics.bytes_resent += u64::from(bytes);
         }
-        self.probe.sent(now, to, priority, &packet, bytes);
-        self.sender.pacer.charge(now, bytes);
-        if segment.range.is_empty() {
-            sink.control(to, priority, &packet);
-        } else {
-            sink.data(to, priority, &packet, &mut outbound.message, segment.range);
+        if bytes == 0 {
+            *sent += 1;
+            self.probe.sent(now, to, priority, &packet, bytes);
+            return sink.control(to, priority, &packet);
         }
+        for (packet, range) in run(&packet, segment.range.clone(), outbound.segment_bytes) {
+            *sent += 1;
+            self.probe.sent(now, to, priority, &packet, range.end - range.start);
+        }
+        sink.data_run(to, priority, &packet, &mut outbound.message, segment.range);
     }
 
     /// The last packet of a message has gone: from here on we wait for the other side.
