@@ -202,7 +202,7 @@ impl<const N: usize> TxBurst<N> {
     ///
     /// # Errors
     /// Gives it back when the burst is full.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
         if self.room() == 0 {
             return Err(mbuf);
@@ -251,7 +251,7 @@ impl<const N: usize> TxBurst<N> {
         n
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, raw: *mut rte_mbuf) {
         if self.0.len == N {
             self.0.compact();

@@ -472,6 +472,19 @@ impl Mbuf {
         true
     }
 
+    /// Gives an empty buffer, as pools have them, `n_bytes` of data; false if it has no room for them.
+    #[inline(always)]
+    pub(super) fn fill_blank(&mut self, n_bytes: usize) -> bool {
+        let fields = self.fields_mut();
+        debug_assert!(fields.data_len == 0 && fields.nb_segs == 1 && is_direct(fields));
+        let fits = n_bytes <= tailroom_of(fields);
+        if fits {
+            // A buffer has less than 64 KiB.
+            (fields.data_len, fields.pkt_len) = (n_bytes as u16, n_bytes as u32);
+        }
+        fits
+    }
+
     #[inline]
     fn is_blank(&self) -> bool {
         let fields = self.fields();

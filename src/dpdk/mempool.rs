@@ -291,8 +291,16 @@ impl MbufCache {
     /// Buffers fetched from the pool at once, and most kept.
     pub const BATCH: usize = 64;
 
+    /// One buffer with `n_bytes` in it, whatever they are. `None` if the pool has none, or they are too
+    /// small.
+    #[inline(always)]
+    pub fn alloc_filled(&mut self, n_bytes: usize) -> Option<Mbuf> {
+        let mut mbuf = self.alloc()?;
+        mbuf.fill_blank(n_bytes).then_some(mbuf)
+    }
+
     /// One empty buffer, or `None` if the pool has none.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&mut self) -> Option<Mbuf> {
         if self.len == 0 && !self.refill() {
             return None;

@@ -81,7 +81,8 @@ impl TwoWords {
     }
 
     fn external(buffer: ExternalBuffer) -> Self {
-        Self::new(EXTERNAL, 0, 0, buffer.into_raw())
+        let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+        Self::new(EXTERNAL, 0, len, buffer.into_raw())
     }
 
     #[inline(always)]
@@ -188,6 +189,27 @@ pub enum OwnedSource {
 impl MessageBytes {
     pub(super) fn into_words(self) -> TwoWords {
         self.0
+    }
+
+    /// How many there are.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, if they are in one packet that was made for one.
+    #[inline(always)]
+    pub fn in_one_packet(&self) -> Option<&[u8]> {
+        let View::One(packet) = self.0.view() else { return None };
+        let data = packet.data();
+        // Headers stand in front; room reserved and never written stands behind.
+        let skip = data.len().checked_sub(self.0.capacity() as usize)?;
+        data.get(skip..skip + self.0.len() as usize)
     }
 
     /// Where they lie.

@@ -127,11 +127,9 @@ impl SegmentedBuf {
     }
 
     /// At most 64 KiB, as packets have.
-    #[inline]
+    #[inline(always)]
     fn packet(bytes: u32, cache: &mut MbufCache) -> Option<MbufRef> {
-        let mut packet = cache.alloc()?;
-        packet.append(bytes as usize)?;
-        Some(packet.share())
+        Some(cache.alloc_filled(bytes as usize)?.share())
     }
 
     /// A buffer with `bytes` in it, copied. As [`SegmentedBuf::new`] else.
@@ -148,8 +146,8 @@ impl SegmentedBuf {
             buffer.put_slice(bytes);
             return Some(buffer);
         }
-        let mut packet = cache.alloc()?;
-        copy_short(packet.append(bytes.len())?, bytes);
+        let mut packet = cache.alloc_filled(bytes.len())?;
+        copy_short(packet.data_mut()?, bytes);
         Some(Self(TwoWords::one(packet.share(), len, len)))
     }
 
@@ -289,7 +287,22 @@ impl SegmentedBuf {
 
     /// Writes the rest of the capacity in place: `write` is given the offset of each piece and the
     /// piece, which holds whatever bytes were there.
+    #[inline]
     pub fn write_with(&mut self, mut write: impl FnMut(usize, &mut [u8])) {
+        if self.is_empty()
+            && let ViewMut::One(packet) = self.0.view_mut()
+        {
+            // Most messages. Nobody else holds the packet before the message is sent.
+            if let Some(piece) = packet.get_mut().and_then(Mbuf::data_mut) {
+                write(0, piece);
+                self.grow(self.0.capacity());
+            }
+            return;
+        }
+        self.write_rest_with(write);
+    }
+
+    fn write_rest_with(&mut self, mut write: impl FnMut(usize, &mut [u8])) {
         while self.len() < self.0.capacity() {
             let index = (self.len() / self.segment_bytes()) as usize;
             let at = (self.len() % self.segment_bytes()) as usize;

@@ -24,15 +24,13 @@ pub(super) fn sum_20(header: &[u8; 20]) -> u32 {
 }
 
 /// Whether a header of 20 bytes, its checksum included, sums up to what it must (RFC 1071): by words of
-/// 32 bits, whose carries are folded at the end, in the byte order of the machine, which makes no
-/// difference to the outcome.
+/// 32 bits, in the byte order of the machine, which makes no difference to the outcome. To fold carries is
+/// to divide by 0xFFFF, and a remainder of 0 stands for 0xFFFF unless all bytes are 0.
 #[inline(always)]
 pub(super) fn is_intact_20(header: &[u8; 20]) -> bool {
     let sum: u64 =
         header.as_chunks::<4>().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    let sum = (sum & 0xFFFF) + ((sum >> 16) & 0xFFFF) + (sum >> 32);
-    let sum = (sum & 0xFFFF) + (sum >> 16);
-    (sum & 0xFFFF) + (sum >> 16) == 0xFFFF
+    sum.is_multiple_of(0xFFFF) && sum != 0
 }
 
 /// A partial sum with its carries added back in.

@@ -94,7 +94,7 @@ pub(super) fn header(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8) -> [u8; HEADER_
 }
 
 /// Completes a copy of [`header`], whose partial sum is `partial`.
-#[inline]
+#[inline(always)]
 pub(super) fn complete(header: &mut [u8; HEADER_BYTES], partial: u32, tos: u8, total_bytes: u16) {
     let sum = checksum::finish(partial + u32::from(tos) + u32::from(total_bytes));
     header[1] = tos;

@@ -135,18 +135,19 @@ impl Path {
     /// # Panics
     ///
     /// If `out` is shorter than [`Self::header_len`] or the length fields cannot hold the length.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, out: &mut [u8], priority: u8, payload_len: usize) {
         let priority_bits = priority << 5;
         let total_bytes = payload_len + ipv4::HEADER_BYTES;
-        assert!(
-            total_bytes <= ipv4::PACKET_MAX_BYTES,
-            "a Homa packet of {payload_len} bytes does not fit in an IP packet: send at most what \
-             payload_max says"
-        );
-        if self.header_len() == PLAIN_BYTES {
-            out[..PLAIN_BYTES].copy_from_slice(&self.headers[..PLAIN_BYTES]);
-            if let Some(ip) = out[HEADER_BYTES..].first_chunk_mut() {
+        if total_bytes > ipv4::PACKET_MAX_BYTES {
+            does_not_fit(payload_len);
+        }
+        if self.header_len() == PLAIN_BYTES
+            && let Some(out) = out.first_chunk_mut::<PLAIN_BYTES>()
+            && let Some(headers) = self.headers.first_chunk()
+        {
+            *out = *headers;
+            if let Some(ip) = out.last_chunk_mut() {
                 ipv4::complete(ip, self.ip_sum, priority_bits, total_bytes as u16);
             }
         } else {
@@ -155,6 +156,7 @@ impl Path {
     }
 
     /// With a tag, or with IPv6.
+    #[inline(never)]
     fn write_other(&self, out: &mut [u8], priority_bits: u8, payload_bytes: u16) {
         let header_bytes = self.header_len();
         out[..header_bytes].copy_from_slice(&self.headers[..header_bytes]);
@@ -236,6 +238,15 @@ impl fmt::Debug for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Path({} at {})", self.dst(), self.dst_mac())
     }
+}
+
+#[cold]
+#[inline(never)]
+fn does_not_fit(payload_len: usize) -> ! {
+    panic!(
+        "a Homa packet of {payload_len} bytes does not fit in an IP packet: send at most what \
+         payload_max says"
+    )
 }
 
 #[cfg(test)]

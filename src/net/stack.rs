@@ -1,10 +1,9 @@
 //! One network interface with its addresses.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
 use super::address::Addresses;
-use super::checksum;
 use super::claim::Claim;
 use super::config::{Config, ConfigError};
 use super::counters::{Counters, DropReason};
@@ -17,11 +16,13 @@ use super::outbox::Outbox;
 use super::path::{Path, Route, RouteAddresses};
 use super::path_mtu::PathMtus;
 use super::token_bucket::TokenBucket;
-use super::{HOMA_PROTOCOL, ipv4, ipv6};
+use super::{ipv4, ipv6};
 use crate::addr::HostAddr;
 use crate::time::Nanos;
+use expected::Expected;
 
 mod discovery;
+mod expected;
 mod icmp;
 mod input;
 #[cfg(test)]
@@ -166,6 +167,8 @@ pub struct Stack {
     error_bucket: TokenBucket,
     echo_bucket: TokenBucket,
     vague_bucket: TokenBucket,
+    /// Frames that need no close look; none with a VLAN, or without an IPv4 address.
+    expected: Option<Expected>,
 }
 
 /// ICMP errors per second, and in a row, that quote too little to say which RPC they are about. Whoever
@@ -197,8 +200,15 @@ impl Stack {
             events: EventQueue::new(config.events_max),
             counters: Counters::default(),
         };
+        let expected = match egress.addresses.v4 {
+            Some(subnet) if config.vlan.unwrap_or(0) == 0 => {
+                Some(Expected::new(config.mac, subnet, config.loopback))
+            }
+            _ => None,
+        };
         Ok(Self {
             egress,
+            expected,
             vlan: config.vlan.unwrap_or(0),
             accept_untagged: config.vlan_accept_untagged,
             loopback: config.loopback,
@@ -237,7 +247,7 @@ impl Stack {
         checksum: IpChecksum,
     ) -> Received {
         if let Some(datagram) = self.expected(frame, frame_len, checksum) {
-            self.count_expected();
+            self.count_expected(&datagram);
             return Received::Homa(datagram);
         }
         let received = self.classify(now, frame, frame_len, checksum);
@@ -257,52 +267,16 @@ impl Stack {
         frame_len: usize,
         checksum: IpChecksum,
     ) -> Option<Datagram> {
-        const LINK_BYTES: usize = ethernet::HEADER_BYTES;
-        let subnet = self.egress.addresses.v4.as_ref()?;
-        let head: &[u8; LINK_BYTES + ipv4::HEADER_BYTES] = frame.first_chunk()?;
-        let ip: &[u8; ipv4::HEADER_BYTES] = head.last_chunk()?;
-        // Numbers, because a comparison of bytes is one of each.
-        let [a, b, c, d, e, f, ..] = *head;
-        let dst_mac = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
-        let [a, b, c, d, e, f] = self.egress.link.mac.0;
-        let own_mac = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
-        let kind = u32::from_ne_bytes([head[12], head[13], head[14], 0]);
-        let dst = u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]);
-        let total_bytes = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-        let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3FFF;
-        let src = Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
-        let is_plain = self.vlan == 0
-            && dst_mac == own_mac
-            && kind == u32::from_ne_bytes([0x08, 0x00, 0x45, 0])
-            && ip[9] == HOMA_PROTOCOL
-            && fragment == 0
-            && dst == subnet.addr.to_bits()
-            && total_bytes >= ipv4::HEADER_BYTES
-            && total_bytes <= frame_len.max(frame.len()) - LINK_BYTES
-            && (src != subnet.addr || self.loopback)
-            && subnet.is_host(src);
-        let is_intact = match checksum {
-            IpChecksum::Good => true,
-            IpChecksum::Bad => false,
-            IpChecksum::Unknown => checksum::is_intact_20(ip),
-        };
-        if !(is_plain && is_intact) {
-            return None;
-        }
-        Some(Datagram {
-            src: HostAddr::v4(src),
-            dst: HostAddr::v4(subnet.addr),
-            priority: ip[1] >> 5,
-            encapsulation: Encapsulation::Native,
-            start: LINK_BYTES + ipv4::HEADER_BYTES,
-            len: total_bytes - ipv4::HEADER_BYTES,
-        })
+        self.expected.as_ref()?.datagram(frame, frame_len, checksum)
     }
 
     /// Counts a frame that [`Self::expected`] has found.
     #[inline(always)]
-    pub fn count_expected(&mut self) {
+    pub fn count_expected(&mut self, datagram: &Datagram) {
         self.egress.counters.homa_received += 1;
+        if let Some(expected) = &mut self.expected {
+            expected.note(datagram);
+        }
     }
 
     /// Where packets to `dst` go first: `dst` itself, or the gateway. `None` if nowhere. Events

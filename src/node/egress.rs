@@ -332,7 +332,6 @@ impl TxSink<Outgoing> for Sink<'_> {
         let _ = egress.burst.push(mbuf);
     }
 
-    #[inline(always)]
     fn data(
         &mut self,
         to: PeerRef,
@@ -341,10 +340,18 @@ impl TxSink<Outgoing> for Sink<'_> {
         message: &mut Outgoing,
         range: Range<u32>,
     ) {
-        if !self.short_data(to, priority, packet, message, &range) {
-            // A copy: the packet itself need never be written to memory.
-            self.any_data(to, priority, *packet, message, range);
-        }
+        self.any_data(to, priority, *packet, message, range);
+    }
+
+    #[inline(always)]
+    fn whole(
+        &mut self,
+        to: PeerRef,
+        priority: u8,
+        packet: &Packet,
+        message: &mut Outgoing,
+    ) -> bool {
+        self.short_data(to, priority, packet, message).is_some()
     }
 
     fn data_run(
@@ -364,7 +371,7 @@ impl TxSink<Outgoing> for Sink<'_> {
 }
 
 impl Sink<'_> {
-    /// Sends a short DATA packet to where the way is known, as a copy; says whether it did.
+    /// Sends a short message to where the way is known, as a copy; `None` if it did not.
     #[inline(always)]
     fn short_data(
         &mut self,
@@ -372,24 +379,23 @@ impl Sink<'_> {
         priority: u8,
         packet: &Packet,
         message: &Outgoing,
-        range: &Range<u32>,
-    ) -> bool {
+    ) -> Option<()> {
         let egress = &mut *self.egress;
-        let Some(bytes) = message.short_bytes(range) else { return false };
-        let Some(path) = cached(&egress.paths, self.stack.generation(), to) else { return false };
+        let bytes = message.short_bytes()?;
+        let path = cached(&egress.paths, self.stack.generation(), to)?;
         let (link_len, homa_len) = (path.header_len(), DATA_HEADER_LEN + bytes.len());
         if !path.takes(homa_len) {
-            return false;
+            return None;
         }
-        let Some(mut copy) = egress.headers.alloc() else { return false };
-        let Some(frame) = copy.append(link_len + homa_len) else { return false };
+        let mut copy = egress.headers.alloc_filled(link_len + homa_len)?;
+        let frame = copy.data_mut()?;
         path.write(frame, priority, homa_len);
-        let homa = &mut frame[link_len..];
+        let homa = frame.get_mut(link_len..)?;
         packet.emit(homa);
-        copy_short(&mut homa[DATA_HEADER_LEN..], bytes);
+        copy_short(homa.get_mut(DATA_HEADER_LEN..)?, bytes);
         // The transport asked for room first.
         let _ = egress.burst.push(copy);
-        true
+        Some(())
     }
 
     /// Sends packets of one message that go as they are to where the way is known: all but the offset of

@@ -109,16 +109,14 @@ impl Outgoing {
         }
     }
 
-    /// The bytes `range` if they are the first packet of a message and so few that a copy costs less than
-    /// sharing them with the port.
+    /// All bytes if they are in one packet, and so few that a copy costs less than sharing them with the
+    /// port.
     #[inline(always)]
-    pub(super) fn short_bytes(&self, range: &Range<u32>) -> Option<&[u8]> {
-        match self.0.source() {
-            Source::Packets(buffer) if range.start == 0 && range.end <= COPY_MAX_BYTES => {
-                Some(buffer.segment(0))
-            }
-            _ => None,
+    pub(super) fn short_bytes(&self) -> Option<&[u8]> {
+        if self.0.len() > COPY_MAX_BYTES {
+            return None;
         }
+        self.0.in_one_packet()
     }
 
     /// Gives the buffer of a message that nobody needs any more back to `cache`, if it has one only.
@@ -192,10 +190,7 @@ fn window_on(
 impl OutMessage for Outgoing {
     #[inline(always)]
     fn len(&self) -> u32 {
-        match self.0.source() {
-            Source::Packets(buffer) => buffer.len(),
-            Source::External(buffer) => u32::try_from(buffer.len()).unwrap_or(u32::MAX),
-        }
+        self.0.len()
     }
 
     #[inline(always)]

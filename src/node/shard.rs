@@ -36,8 +36,10 @@ use super::{NodeError, ShardConfig};
 /// Packets taken from the port at once. Few, so that answers to the first leave before the last are
 /// looked at: the peer works on them meanwhile. More would make both sides wait for each other.
 const RX_BURST: usize = 8;
+/// The same after a full burst: more wait, and to fetch packets from a port costs more for few.
+const RX_BURST_FULL: usize = 16;
 /// The same while full bursts of long packets come in: of what long messages consist of few answers are
-/// expected, and to fetch packets from a port costs more for few.
+/// expected.
 const RX_BURST_LONG: usize = 32;
 /// Packets of at least so many bytes, on average, are long.
 const LONG_PACKET_BYTES: usize = 1_024;
@@ -46,7 +48,7 @@ const LONG_PACKET_BYTES: usize = 1_024;
 const FLUSH_PACKETS: usize = 2;
 /// The same for a full burst: enough comes in for both sides to be busy, and to hand packets to a port
 /// costs more for few.
-const FLUSH_PACKETS_FULL: usize = 4;
+const FLUSH_PACKETS_FULL: usize = 8;
 /// Polls of the port per turn when there is nothing else to do.
 const IDLE_POLLS: usize = 16;
 /// Housekeeping of the network stack happens this often.
@@ -272,7 +274,11 @@ impl<'a, A: App> Shard<'a, A> {
         self.note_stall(now);
         let mut sent = 0;
         if let Some(desk) = &mut self.desk {
-            desk.note_burst(received == self.rx_most, RX_BURST);
+            let is_full = received == self.rx_most;
+            desk.note_burst(
+                is_full || self.rx_most == RX_BURST_FULL && received >= RX_BURST,
+                RX_BURST,
+            );
         }
         if received > 0 {
             self.take_in(now, received);
@@ -391,7 +397,11 @@ impl<'a, A: App> Shard<'a, A> {
         self.at_once = false;
         let bytes = self.stats.rx_bytes - bytes_before;
         let is_long = received >= RX_BURST && bytes >= (received * LONG_PACKET_BYTES) as u64;
-        self.rx_most = if is_long { RX_BURST_LONG } else { RX_BURST };
+        self.rx_most = match is_full {
+            _ if is_long => RX_BURST_LONG,
+            true => RX_BURST_FULL,
+            false => RX_BURST,
+        };
     }
 
     // ---- application -------------------------------------------------------------------------

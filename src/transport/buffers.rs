@@ -77,6 +77,19 @@ pub trait TxSink<M> {
         range: Range<u32>,
     );
 
+    /// Sends all of `message` as one packet, or has done nothing and says so: then [`TxSink::data_run`] is to
+    /// have it. For a way that is shorter; what it does not keep of `packet` need not be in memory. The same
+    /// as [`TxSink::data`] unless it is implemented otherwise.
+    #[inline(always)]
+    fn whole(&mut self, to: PeerRef, priority: u8, packet: &Packet, message: &mut M) -> bool
+    where
+        M: OutMessage,
+    {
+        let range = 0..message.len();
+        self.data(to, priority, packet, message, range);
+        true
+    }
+
     /// Sends the bytes `range` of `message`, which begin where a packet of it begins, in as many packets as
     /// that takes: see [`run`]. The same as [`TxSink::data`] for each of them, which is what it does unless it
     /// is implemented otherwise.

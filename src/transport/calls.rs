@@ -11,6 +11,7 @@ use super::mutation::Mutation;
 use super::rpc::{Outbound, Rpc, State};
 use super::slab::Handle;
 use super::tombstones::Place;
+use super::transmit::unsched_limit;
 use super::{PLACE_SHIFT, SEQUENCE_MASK, SHARD_SHIFT, Transport};
 
 impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
@@ -55,7 +56,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         cookie: u64,
     ) -> Result<(RpcHandle, RpcId), Refused<M>> {
         let (handle, id) = self.start_call(now, port, dst, dst_port, message, cookie)?;
-        self.start_sending(handle);
+        self.queue_call(now, handle);
         Ok((RpcHandle(handle), id))
     }
 
@@ -73,8 +74,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         sink: &mut impl TxSink<M>,
     ) -> Result<(RpcHandle, RpcId), Refused<M>> {
         let (handle, id) = self.start_call(now, port, dst, dst_port, message, cookie)?;
-        self.send_or_queue(now, handle, sink);
+        if !self.send_now(now, handle, sink) {
+            self.queue_call(now, handle);
+        }
         Ok((RpcHandle(handle), id))
+    }
+
+    fn queue_call(&mut self, now: Nanos, handle: Handle) {
+        let probe = self.timer_time(now) + Nanos(self.config.resend_after_ns);
+        self.wheel.arm(handle.index, probe);
+        self.start_sending(handle);
     }
 
     fn start_call(
@@ -93,7 +102,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
                 return Err(Refused { reason, message });
             }
         };
-        let mut outbound = Outbound::new(message, self.unsched_limit(peer), now);
+        let mut outbound =
+            Outbound::new(message, unsched_limit(&self.config, &self.peers, peer), now);
         let incast_rpcs_min = self.config.incast_rpcs_min;
         outbound.incast = incast_rpcs_min > 0 && self.client_count >= incast_rpcs_min;
         self.request_bytes += u64::from(outbound.length);
@@ -118,7 +128,6 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         };
         // `admit_call` has seen that there is room, so this is never refused.
         let handle = self.insert_rpc(now, rpc).expect("room for one more RPC");
-        self.wheel.arm(handle.index, next_probe);
         Ok((handle, id))
     }
 
@@ -173,7 +182,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     /// when the client has given up.
     pub fn reply(&mut self, now: Nanos, rpc: RpcHandle, message: M) -> Result<(), Refused<M>> {
         self.start_reply(now, rpc, message)?;
-        self.start_sending(rpc.0);
+        self.queue_reply(now, rpc.0);
         Ok(())
     }
 
@@ -187,8 +196,16 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         sink: &mut impl TxSink<M>,
     ) -> Result<(), Refused<M>> {
         self.start_reply(now, rpc, message)?;
-        self.send_or_queue(now, rpc.0, sink);
+        if !self.send_now(now, rpc.0, sink) {
+            self.queue_reply(now, rpc.0);
+        }
         Ok(())
+    }
+
+    fn queue_reply(&mut self, now: Nanos, handle: Handle) {
+        let look_ns = self.config.timeout_ns.min(self.config.response_keep_ns);
+        self.wheel.arm(handle.index, self.timer_time(now) + Nanos(look_ns));
+        self.start_sending(handle);
     }
 
     fn start_reply(&mut self, now: Nanos, rpc: RpcHandle, message: M) -> Result<(), Refused<M>> {
@@ -199,15 +216,13 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         if let Some(reason) = self.refuse_message(&message, self.response_bytes) {
             return Err(Refused { reason, message });
         }
-        let in_service = self.rpcs.resolve(rpc.0).and_then(|index| self.rpcs.get(index));
-        let unsched_bytes = in_service.map_or(0, |entry| self.unsched_limit(entry.peer));
-        let entry = self.rpcs.resolve(rpc.0).and_then(|index| self.rpcs.get_mut(index));
         // Looked at here so that the response is written where it stays.
         let awaits =
             |rpc: &&mut Rpc<B, M>| rpc.state == State::ServerInService && rpc.outbound.is_none();
-        let Some(entry) = entry.filter(awaits) else {
+        let Some(entry) = self.rpcs.resolve_mut(rpc.0).filter(awaits) else {
             return Err(Refused { reason: RefusedReason::NotInService, message });
         };
+        let unsched_bytes = unsched_limit(&self.config, &self.peers, entry.peer);
         let length = message.len();
         let outbound = entry.outbound.insert(Outbound::new(message, unsched_bytes, now));
         if entry.incast && length > self.config.incast_unsched_bytes {
@@ -220,9 +235,6 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         entry.state = State::ServerOutgoing;
         entry.quiet_since = Nanos(now.0.saturating_sub(self.stalled_ns));
         entry.need_acks = 0;
-        let look_ns = self.config.timeout_ns.min(self.config.response_keep_ns);
-        let deadline = entry.quiet_since + Nanos(look_ns);
-        self.wheel.arm(rpc.0.index, deadline);
         Ok(())
     }
 

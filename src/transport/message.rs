@@ -216,9 +216,14 @@ impl<B: Payload + AsRef<[u8]>> Message<B> {
 impl<B: Payload> Drop for Message<B> {
     #[inline]
     fn drop(&mut self) {
-        self.ledger.release(self.packets() as u32);
-        if let Fragments::Many(list) = core::mem::replace(&mut self.fragments, Fragments::None) {
-            self.ledger.give_list(list);
+        match &mut self.fragments {
+            // It goes where it is: taken out first, it would be moved.
+            Fragments::One(_) => self.ledger.release(1),
+            Fragments::Many(list) => {
+                self.ledger.release(list.len() as u32);
+                self.ledger.give_list(core::mem::take(list));
+            }
+            Fragments::None => {}
         }
     }
 }

@@ -88,7 +88,7 @@ use rpc::{Inbound, Rpc, State};
 use sharing::Share;
 use slab::{Handle, Slab};
 use stalls::Stalls;
-use tombstones::Tombstones;
+use tombstones::{Place, Tombstones};
 use transmit::Sender;
 use wheel::Wheel;
 
@@ -371,8 +371,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     #[inline]
-    fn server_hash(seed: Seed, peer: u32, id: RpcId) -> u32 {
-        seed.hash(id.0, u64::from(peer)) as u32
+    fn server_hash(&self, peer: u32, id: RpcId) -> u32 {
+        self.server_seed.hash(id.0, u64::from(peer)) as u32
     }
 
     /// The client RPC with this (even) id on `port`. Ids of ours say where the RPC stands.
@@ -393,7 +393,19 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         port: HomaPort,
         client_port: Option<HomaPort>,
     ) -> Option<u32> {
-        let hash = Self::server_hash(self.server_seed, peer, id);
+        self.find_hashed(self.server_hash(peer, id), peer, id, port, client_port)
+    }
+
+    /// The same with the hash of peer and id.
+    #[inline]
+    fn find_hashed(
+        &self,
+        hash: u32,
+        peer: u32,
+        id: RpcId,
+        port: HomaPort,
+        client_port: Option<HomaPort>,
+    ) -> Option<u32> {
         self.server_index.find(hash, |index| {
             self.rpcs.get(index).is_some_and(|rpc| {
                 rpc.id == id
@@ -428,21 +440,15 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
 
     /// Takes an RPC out of all tables; its buffers and messages go with it.
     fn end_rpc(&mut self, now: Nanos, index: u32) {
-        let Some(rpc) = self.rpcs.get_mut(index) else { return };
+        let Some(rpc) = self.rpcs.get(index) else { return };
         let (id, is_client) = (rpc.id, rpc.state.is_client());
         if is_client {
             self.client_count -= 1;
         } else {
-            self.server_count -= 1;
-            self.server_index.remove(rpc.hash, index);
-            if let Some(tombstones) = &mut self.tombstones {
-                // In the time of timers: what waits for a shard that does not run must not outlive
-                // the memory of it.
-                let stalled_ns = if Mutation::ForgetInStall.is_on() { 0 } else { self.stalled_ns };
-                tombstones.advance(Nanos(now.0.saturating_sub(stalled_ns)));
-                tombstones.bury(rpc.tombstone);
-            }
+            let (hash, tombstone) = (rpc.hash, rpc.tombstone);
+            self.forget_request(now, index, hash, tombstone);
         }
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
         if let Some(peer) = self.peers.get_mut(rpc.peer) {
             peer.rpcs -= 1;
             peer.server_rpcs -= u32::from(!is_client);
@@ -482,6 +488,38 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         self.rpcs.remove(index);
         self.probe.rpc_ended(now, id);
+    }
+
+    /// As `end_rpc`, of a server RPC whose response has arrived.
+    #[inline]
+    fn end_acked_rpc(&mut self, now: Nanos, index: u32) {
+        self.put_message_aside(index);
+        let Some(rpc) = self.rpcs.get(index) else { return };
+        if rpc.outbound.is_some() || rpc.inbound.is_some() {
+            return self.end_rpc(now, index);
+        }
+        let (id, peer, hash, tombstone) = (rpc.id, rpc.peer, rpc.hash, rpc.tombstone);
+        self.forget_request(now, index, hash, tombstone);
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.rpcs -= 1;
+            peer.server_rpcs -= 1;
+        }
+        self.rpcs.remove(index);
+        self.probe.rpc_ended(now, id);
+    }
+
+    /// Takes a request out of what only server RPCs stand in.
+    #[inline]
+    fn forget_request(&mut self, now: Nanos, index: u32, hash: u32, tombstone: Place) {
+        self.server_count -= 1;
+        self.server_index.remove(hash, index);
+        if let Some(tombstones) = &mut self.tombstones {
+            // In the time of timers: what waits for a shard that does not run must not outlive
+            // the memory of it.
+            let stalled_ns = if Mutation::ForgetInStall.is_on() { 0 } else { self.stalled_ns };
+            tombstones.advance(Nanos(now.0.saturating_sub(stalled_ns)));
+            tombstones.bury(tombstone);
+        }
     }
 
     /// Ends a client RPC and tells the application why.

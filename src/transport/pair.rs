@@ -64,12 +64,14 @@ pub(crate) struct Frame {
 pub(crate) struct Sink {
     pub(crate) frames: Vec<Frame>,
     pub(crate) room: usize,
+    /// Has no short way for whole messages.
+    pub(crate) refuses_whole: bool,
     now: Nanos,
 }
 
 impl Sink {
     pub(crate) fn with_room(room: usize, now: Nanos) -> Self {
-        Self { frames: Vec::new(), room, now }
+        Self { frames: Vec::new(), room, refuses_whole: false, now }
     }
 }
 
@@ -107,6 +109,19 @@ impl TxSink<Outgoing> for Sink {
     ) {
         let bytes = message.bytes[range.start as usize..range.end as usize].to_vec();
         self.push(to, priority, packet, bytes);
+    }
+
+    fn whole(
+        &mut self,
+        to: PeerRef,
+        priority: u8,
+        packet: &Packet,
+        message: &mut Outgoing,
+    ) -> bool {
+        if !self.refuses_whole {
+            self.data(to, priority, packet, message, 0..message.len());
+        }
+        !self.refuses_whole
     }
 }
 

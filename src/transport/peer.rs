@@ -138,8 +138,22 @@ impl Peer {
     /// The newest ack, to ride on a DATA packet.
     #[inline]
     pub(super) fn pop_ack(&mut self) -> Option<AckRecord> {
-        self.ack_count = self.ack_count.checked_sub(1)?;
-        Some(self.acks[usize::from(self.ack_count)].record())
+        let newest = self.newest_ack();
+        self.ack_sent();
+        newest
+    }
+
+    /// The same, which stays until [`Peer::ack_sent`].
+    #[inline(always)]
+    pub(super) fn newest_ack(&self) -> Option<AckRecord> {
+        let newest = self.ack_count.checked_sub(1)?;
+        Some(self.acks[usize::from(newest)].record())
+    }
+
+    /// The newest ack has found a packet to ride on.
+    #[inline(always)]
+    pub(super) fn ack_sent(&mut self) {
+        self.ack_count = self.ack_count.saturating_sub(1);
     }
 
     /// Acks that wait.

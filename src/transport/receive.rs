@@ -350,7 +350,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         };
         let now = received.now;
         let inbound = Inbound::new(data.message_length, now);
-        let rpc = self.server_rpc(received, peer, data, tombstone, Some(inbound));
+        let hash = self.server_hash(peer, received.id);
+        let rpc = self.server_rpc(received, peer, hash, data, tombstone, Some(inbound));
         let Some(handle) = self.insert_rpc(now, rpc) else { return };
         self.cutoffs.count(data.message_length);
         let probe = self.timer_time(now) + Nanos(self.config.resend_after_ns);
@@ -403,20 +404,29 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
         if !self.has_room_for_request(peer) {
             self.settle_acks(received.now);
-        }
-        if self.server_count >= self.config.server_rpcs_max && !Mutation::NoServerLimit.is_on() {
-            self.metrics.refused_rpcs += 1;
-            return None;
-        }
-        if self.requests_of(peer) >= self.config.server_rpcs_per_peer_max {
-            self.metrics.refused_per_peer += 1;
-            return None;
+            if !self.has_room_for_request(peer) {
+                self.count_no_room()?;
+            }
         }
         if self.ledger.retained() > self.retained_full() {
             self.metrics.refused_buffers += 1;
             return None;
         }
         self.reserve_tombstone(received, peer)
+    }
+
+    /// Counts a request that there is no room for.
+    #[cold]
+    fn count_no_room(&mut self) -> Option<()> {
+        if self.server_count < self.config.server_rpcs_max {
+            self.metrics.refused_per_peer += 1;
+            return None;
+        }
+        if Mutation::NoServerLimit.is_on() {
+            return Some(());
+        }
+        self.metrics.refused_rpcs += 1;
+        None
     }
 
     fn requests_of(&self, peer: u32) -> u32 {
@@ -457,6 +467,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         &self,
         received: &Received<'_>,
         peer: u32,
+        hash: u32,
         data: &Data,
         tombstone: Place,
         inbound: Option<Inbound<B>>,
@@ -476,7 +487,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             next_probe: quiet_since + Nanos(self.config.resend_after_ns),
             need_acks: 0,
             incast: data.incast,
-            hash: Self::server_hash(self.server_seed, peer, received.id),
+            hash,
             tombstone,
         }
     }

@@ -101,6 +101,13 @@ impl<T> Slab<T> {
         (slot.generation == handle.generation && slot.value.is_some()).then_some(handle.index)
     }
 
+    /// The occupant that the handle means, if it is still there.
+    #[inline]
+    pub(super) fn resolve_mut(&mut self, handle: Handle) -> Option<&mut T> {
+        let slot = self.slots.get_mut(handle.index as usize)?;
+        if slot.generation == handle.generation { slot.value.as_mut() } else { None }
+    }
+
     pub(super) fn handle(&self, index: u32) -> Option<Handle> {
         let slot = self.slots.get(index as usize)?;
         slot.value.as_ref().map(|_| Handle { index, generation: slot.generation })
@@ -127,7 +134,8 @@ mod tests {
         let second = slab.insert('b').unwrap();
         assert_eq!(expected, Some(second));
         assert_eq!(second.index, first.index);
-        assert_eq!(slab.resolve(first), None);
+        assert_eq!((slab.resolve(first), slab.resolve_mut(first)), (None, None));
+        assert_eq!(slab.resolve_mut(second), Some(&mut 'b'));
         assert_eq!(slab.get(second.index), Some(&'b'));
     }
 

@@ -15,7 +15,7 @@ use super::heap::{Heap, Key, Positions};
 use super::metrics::{Metrics, Probe};
 use super::mutation::Mutation;
 use super::pacer::Pacer;
-use super::peer::Peer;
+use super::peer::{Peer, Peers};
 use super::rpc::{Outbound, State};
 use super::slab::Handle;
 
@@ -162,14 +162,17 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         }
     }
 
-    /// Sends a message just handed in if it is one short packet and nothing goes before it; else puts
-    /// it where it will be sent from.
+    /// Sends a message just handed in if it is one short packet and nothing goes before it; says whether
+    /// it did.
     #[inline(always)]
-    pub(super) fn send_or_queue(&mut self, now: Nanos, handle: Handle, sink: &mut impl TxSink<M>) {
+    pub(super) fn send_now(
+        &mut self,
+        now: Nanos,
+        handle: Handle,
+        sink: &mut impl TxSink<M>,
+    ) -> bool {
         let is_next = !self.sender.has_unpaced_work() && sink.room() > 0;
-        if !(is_next && self.transmit_whole(now, handle.index, sink)) {
-            self.start_sending(handle);
-        }
+        is_next && self.transmit_whole(now, handle.index, sink)
     }
 
     /// Sends a new message if it is one short packet; says whether it did. What `transmit_next` does, in
@@ -192,7 +195,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let data = Data {
             message_length: length,
             incoming: length,
-            ack: peer.pop_ack(),
+            ack: peer.newest_ack(),
             cutoff_version: peer.cutoff_version,
             retransmit: false,
             incast: outbound.incast,
@@ -200,6 +203,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         };
         let packet = Packet { header, body: Body::Data(data) };
         let to = PeerRef { index: rpc.peer, addr: peer.addr };
+        if !sink.whole(to, priority, &packet, &mut outbound.message) {
+            return self.transmit_next(now, index, 1, sink) > 0;
+        }
+        peer.ack_sent();
         (outbound.sent_to, outbound.first_sent) = (length, now);
         let wait_ns = match rpc.state {
             State::ServerOutgoing => self.config.need_ack_after_ns,
@@ -207,13 +214,11 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         };
         rpc.quiet_since = time;
         rpc.next_probe = time + Nanos(wait_ns);
-        let next = rpc.next_probe;
         self.metrics.sent[Metrics::type_index(&packet)] += 1;
         self.metrics.sent_bytes_by_priority[usize::from(priority)] += u64::from(length);
         self.probe.sent(now, to, priority, &packet, length);
         self.sender.pacer.charge(now, length);
-        sink.data(to, priority, &packet, &mut outbound.message, 0..length);
-        self.wheel.arm(index, next);
+        self.wheel.arm(index, time + Nanos(wait_ns.min(self.config.timeout_ns)));
         true
     }
 
@@ -519,27 +524,27 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             _ => self.config.resend_after_ns,
         };
         rpc.next_probe = now + Nanos(wait_ns);
-        let next = rpc.next_probe;
-        self.wheel.arm(index, next);
-    }
-
-    /// Bytes of a message to `peer` that need no grant.
-    pub(super) fn unsched_limit(&self, peer: u32) -> u32 {
-        let limit = self.config.unsched_bytes;
-        let rtt_ns = match self.peers.get(peer) {
-            Some(peer) if self.config.unsched_by_rtt => peer.rtt_ns,
-            _ => 0,
-        };
-        if rtt_ns == 0 {
-            return limit;
-        }
-        let bytes = u64::from(rtt_ns) * (self.config.link_bps / 8_000) / 1_000_000;
-        bytes.min(limit.into()) as u32
+        self.wheel.arm(index, now + Nanos(wait_ns.min(self.config.timeout_ns)));
     }
 
     pub(super) fn outbound_mut(&mut self, index: u32) -> Option<&mut Outbound<M>> {
         self.rpcs.get_mut(index)?.outbound.as_mut()
     }
+}
+
+/// Bytes of a message to `peer` that need no grant.
+#[inline]
+pub(super) fn unsched_limit(config: &Config, peers: &Peers, peer: u32) -> u32 {
+    let limit = config.unsched_bytes;
+    if !config.unsched_by_rtt {
+        return limit;
+    }
+    let rtt_ns = peers.get(peer).map_or(0, |peer| peer.rtt_ns);
+    if rtt_ns == 0 {
+        return limit;
+    }
+    let bytes = u64::from(rtt_ns) * (config.link_bps / 8_000) / 1_000_000;
+    bytes.min(limit.into()) as u32
 }
 
 /// Ranges at the head of the queue that are compared with a new one, lest what is being sent again is

@@ -78,7 +78,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             return None;
         }
         let peer = self.peers.find_or_insert(received.src, received.now)?;
-        if self.find_server(peer, id, port, Some(sport)).is_some() {
+        let hash = self.server_hash(peer, id);
+        if self.find_hashed(hash, peer, id, port, Some(sport)).is_some() {
             return None;
         }
         self.count_whole(received, data);
@@ -87,7 +88,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let Some(tombstone) = self.admit_request(received, peer, data, bytes) else {
             return Some(Whole::Refused);
         };
-        let rpc = self.server_rpc(received, peer, data, tombstone, None);
+        let rpc = self.server_rpc(received, peer, hash, data, tombstone, None);
         let handle = self.insert_rpc(received.now, rpc)?;
         self.count_message(data);
         self.metrics.server_requests += 1;

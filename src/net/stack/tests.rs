@@ -1,5 +1,7 @@
+use core::net::Ipv4Addr;
+
 use super::*;
-use crate::net::{InterfaceAddr, UnreachableCause, arp, checksum};
+use crate::net::{HOMA_PROTOCOL, InterfaceAddr, UnreachableCause, arp, checksum};
 
 mod ipv6;
 mod neighbors;

@@ -58,7 +58,7 @@ impl<A: App> Shard<'_, A> {
         } else {
             Plain::Onward(self.transport.take_onward(now, src, &header, &data, payload_bytes)?)
         };
-        self.stack.count_expected();
+        self.stack.count_expected(&datagram);
         let start = (datagram.start + DATA_HEADER_LEN) as u32;
         Some((plain, Place { src, header, start, bytes: payload_bytes }))
     }

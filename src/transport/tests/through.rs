@@ -35,6 +35,32 @@ fn a_response_of_one_packet_leaves_at_once_and_only_once() {
     assert_eq!(solo.state(RpcId(3)), None, "sent, so an ack ends it");
 }
 
+/// Also the ack that rides along, which leaves once, and the look at what comes of it.
+#[test]
+fn what_the_sink_has_no_short_way_for_leaves_at_once_as_well() {
+    let run = |refuses_whole| {
+        let mut solo = Solo::new(config());
+        let mut sink = Sink::with_room(10, solo.now);
+        sink.refuses_whole = refuses_whole;
+        let before = solo.call(10, 7).1;
+        solo.sent();
+        solo.server_sends(before, data(0..5, 5));
+        assert_eq!(solo.events().len(), 1);
+        let id = call_through(&mut solo, 100, &mut sink);
+        let rpc = solo.serve(RpcId(2), 100);
+        solo.shard.reply_through(solo.now, rpc, outgoing(100, SEED), &mut sink).unwrap();
+        let states = [solo.state(id), solo.state(RpcId(3))];
+        assert_eq!(states, [Some(State::ClientOutgoing), Some(State::ServerOutgoing)]);
+        let later = solo.pass_time(solo.now + Nanos::from_ms(50));
+        (briefs(&sink.frames), briefs(&later))
+    };
+    let (at_once, later) = run(false);
+    assert_eq!((&at_once, &later), (&run(true).0, &run(true).1));
+    assert_eq!(at_once.iter().filter(|brief| brief.contains("ack=")).count(), 1, "{at_once:?}");
+    assert_eq!(at_once.len(), 2);
+    assert!(!later.is_empty(), "asks for the response, and for the ack");
+}
+
 #[test]
 fn what_has_more_packets_or_waits_for_others_takes_the_queue() {
     let mut solo = Solo::new(config());
