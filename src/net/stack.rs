@@ -279,6 +279,12 @@ impl Stack {
         }
     }
 
+    /// Counts a frame whose headers are those of one that [`Self::expected`] has found.
+    #[inline(always)]
+    pub fn count_repeated(&mut self) {
+        self.egress.counters.homa_received += 1;
+    }
+
     /// Where packets to `dst` go first: `dst` itself, or the gateway. `None` if nowhere. Events
     /// name this address.
     pub fn next_hop(&self, dst: IpAddr) -> Option<IpAddr> {

@@ -102,7 +102,7 @@ impl Outgoing {
                 let range = range.start as usize..range.end as usize;
                 match offload {
                     Some(offload) => window_on(buffer, range, header_bytes, cache, offload, fill),
-                    None => copy_of(&buffer.data()[range], header_bytes, cache.alloc()?, fill),
+                    None => copy_of(&buffer.data()[range], header_bytes, cache, fill),
                 }
                 .map(Mbuf::share)
             }
@@ -117,6 +117,15 @@ impl Outgoing {
             return None;
         }
         self.0.in_one_packet()
+    }
+
+    /// The bytes `range` if they are in memory of the application.
+    #[inline(always)]
+    pub(super) fn attached(&self, range: Range<u32>) -> Option<&[u8]> {
+        match self.0.source() {
+            Source::External(buffer) => buffer.data().get(range.start as usize..range.end as usize),
+            Source::Packets(_) => None,
+        }
     }
 
     /// Gives the buffer of a message that nobody needs any more back to `cache`, if it has one only.
@@ -157,14 +166,15 @@ impl Outgoing {
 /// A packet that the port has for itself. Ports that can send memory of the application are software and copy
 /// it as well (see [`ExternalBuffer`]); two buffers for each packet, and a counter of the references to that
 /// memory that changes atomically, cost as much as this copy, and more when the other side's core is far.
-#[inline]
-fn copy_of(
+#[inline(always)]
+pub(super) fn copy_of(
     bytes: &[u8],
     header_bytes: usize,
-    mut packet: Mbuf,
+    cache: &mut MbufCache,
     fill: impl FnOnce(&mut [u8]),
 ) -> Option<Mbuf> {
-    let (header, rest) = packet.append(header_bytes + bytes.len())?.split_at_mut(header_bytes);
+    let mut packet = cache.alloc_filled(header_bytes + bytes.len())?;
+    let (header, rest) = packet.data_mut()?.split_at_mut_checked(header_bytes)?;
     fill(header);
     rest.copy_from_slice(bytes);
     Some(packet)

@@ -3,6 +3,7 @@
 mod crossing;
 mod hand_off;
 mod input;
+mod row;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -32,6 +33,7 @@ use super::stats::{Published, ShardReport, ShardStats};
 use super::trace::{Direction, Tracer};
 use super::watch::{Callback, Watched};
 use super::{NodeError, ShardConfig};
+use row::Row;
 
 /// Packets taken from the port at once. Few, so that answers to the first leave before the last are
 /// looked at: the peer works on them meanwhile. More would make both sides wait for each other.
@@ -101,6 +103,8 @@ pub(super) struct Shard<'a, A> {
     rx_burst: RxBurst<RX_BURST_LONG>,
     /// Packets to be taken from the port at once: see [`RX_BURST`].
     rx_most: usize,
+    /// The packet before, if it went on with a long message.
+    row: Option<Row>,
     egress: Egress,
     /// What callbacks send goes to the port at once: see [`FLUSH_PACKETS`].
     at_once: bool,
@@ -178,6 +182,7 @@ impl<'a, A: App> Shard<'a, A> {
             rx_pool: parts.rx_pool,
             rx_burst: RxBurst::new(),
             rx_most: RX_BURST,
+            row: None,
             egress,
             at_once: false,
             state,
@@ -377,6 +382,10 @@ impl<'a, A: App> Shard<'a, A> {
         self.stats.full_bursts += u64::from(is_full);
         if let Some(trace) = &mut self.trace {
             trace.record_all(now, Direction::In, self.rx_burst.frames());
+        }
+        if self.crossing.is_some() {
+            // The shard that packets go to may be another one by now.
+            self.row = None;
         }
         let flush_packets = if is_full { FLUSH_PACKETS_FULL } else { FLUSH_PACKETS };
         let bytes_before = self.stats.rx_bytes;

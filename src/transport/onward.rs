@@ -9,6 +9,7 @@ use super::Transport;
 use super::buffers::{OutMessage, Payload};
 use super::metrics::Probe;
 use super::mutation::Mutation;
+use super::slab::Handle;
 
 /// The message that the last packets were of.
 #[derive(Debug, Default)]
@@ -21,8 +22,9 @@ pub(super) struct LastMessage {
 
 /// A packet that [`Transport::take_onward`] has found, for [`Transport::append`].
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Default))]
 pub struct Onward {
-    index: u32,
+    rpc: Handle,
     /// What the packet says that the sender will send without further grants.
     incoming: u32,
 }
@@ -57,23 +59,56 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             && data.message_length == message.length();
         let is_plain =
             data.ack.is_none() && !data.retransmit && data.cutoff_version == self.cutoffs.version();
-        let is_known = inbound.announced || !self.config.announce_heads;
+        let is_known = inbound.announced || !self.config.announce_heads || rpc.state.is_client();
         let has_room = self.ledger.retained() <= self.retained_scarce();
         let is_as_ever = !Mutation::DeliverBeforeComplete.is_on();
         if !(is_of_rpc && is_next && is_plain && is_known && has_room && is_as_ever) {
             return None;
         }
+        let rpc = self.rpcs.handle(index)?;
         self.peers.hear(peer, now);
         let packet = Packet { header: *header, body: Body::Data(*data) };
         self.count_received(now, src, &packet, payload_bytes);
-        Some(Onward { index, incoming: data.incoming })
+        Some(Onward { rpc, incoming: data.incoming })
+    }
+
+    /// As [`Transport::take_onward`], of a packet that differs in nothing but its offset from one that has
+    /// become `onward`. Says whether it took it in.
+    #[inline(always)]
+    pub fn take_next(
+        &mut self,
+        now: Nanos,
+        onward: &Onward,
+        src: HostAddr,
+        header: &Header,
+        data: &Data,
+        payload_bytes: u32,
+    ) -> bool {
+        // The RPC may have ended, and others may have begun.
+        let is_last = self.last_message.index == onward.rpc.index;
+        let Some(rpc) = self.rpcs.resolve_mut(onward.rpc) else { return false };
+        let Some(inbound) = &rpc.inbound else { return false };
+        let (peer, message) = (rpc.peer, &inbound.reassembly);
+        let is_next = data.offset == message.high()
+            && message.gap_count() == 0
+            && payload_bytes < message.remaining()
+            && data.message_length == message.length();
+        let is_plain = data.cutoff_version == self.cutoffs.version();
+        let has_room = self.ledger.retained() <= self.retained_scarce();
+        if !(is_last && is_next && is_plain && has_room) {
+            return false;
+        }
+        self.peers.hear(peer, now);
+        let packet = Packet { header: *header, body: Body::Data(*data) };
+        self.count_received(now, src, &packet, payload_bytes);
+        true
     }
 
     /// Adds the payload of a packet that [`Transport::take_onward`] has just taken in to its message.
     #[inline]
     pub fn append(&mut self, now: Nanos, onward: Onward, payload: B) {
         let time = self.timer_time(now);
-        let Some(rpc) = self.rpcs.get_mut(onward.index) else { return };
+        let Some(rpc) = self.rpcs.get_mut(onward.rpc.index) else { return };
         rpc.quiet_since = time;
         let Some(inbound) = rpc.inbound.as_mut() else { return };
         let silent = inbound.incoming();

@@ -2,6 +2,7 @@
 
 /// Names an entry of a [`Slab`]: an index, and which of its occupants is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(test, derive(Default))]
 pub(super) struct Handle {
     pub(super) index: u32,
     pub(super) generation: u32,

@@ -63,6 +63,59 @@ fn the_next_packet_takes_the_short_way_and_no_other() {
     assert!(plain(solo, |_| ()), "nothing of that has changed anything");
 }
 
+/// What became of the second packet, and whether the third, changed, is taken as one that is like it.
+fn next_after(change: impl FnOnce(&mut Solo, &mut Data, &mut u32)) -> bool {
+    let mut solo = begun(config());
+    let header = client_header(ID);
+    let of_packet = |n: u32| match data(n * SEGMENT..(n + 1) * SEGMENT, LONG) {
+        (Body::Data(data), bytes) => (data, bytes),
+        other => panic!("{other:?}"),
+    };
+    let (data, bytes) = of_packet(1);
+    let onward = solo.shard.take_onward(solo.now, CLIENT, &header, &data, SEGMENT).unwrap();
+    solo.shard.append(solo.now, onward, Bytes(bytes));
+    let ((mut data, _), mut bytes) = (of_packet(2), SEGMENT);
+    change(&mut solo, &mut data, &mut bytes);
+    let before = solo.shard.metrics().received;
+    let taken = solo.shard.take_next(solo.now, &onward, CLIENT, &header, &data, bytes);
+    let counted = solo.shard.metrics().received != before;
+    assert_eq!(taken, counted);
+    taken
+}
+
+#[test]
+fn the_packet_behind_it_is_taken_for_what_it_is_like() {
+    assert!(next_after(|_, _, _| ()));
+    assert!(!next_after(|_, data, _| data.offset = SEGMENT), "twice");
+    assert!(!next_after(|_, data, _| data.offset = 3 * SEGMENT), "leaves a gap");
+    assert!(!next_after(|_, _, bytes| *bytes = LONG - 2 * SEGMENT), "the last");
+    assert!(!next_after(|solo, _, _| solo.shard.set_cutoffs([9; 8])), "wants CUTOFFS");
+    let another = RpcId(8);
+    assert!(
+        !next_after(|solo, _, _| {
+            solo.client_sends(another, data(0..SEGMENT, LONG));
+        }),
+        "another message has come between"
+    );
+    assert!(
+        !next_after(|solo, _, _| {
+            solo.client_sends(ID, bare(Body::RpcUnknown));
+            solo.client_sends(another, data(0..SEGMENT, LONG));
+            let (body, bytes) = data(SEGMENT..2 * SEGMENT, LONG);
+            let packet = Packet { header: client_header(another), body };
+            solo.shard.on_packet(solo.now, CLIENT, &packet, Bytes(bytes));
+            assert_eq!(solo.shard.inbound(0).unwrap().reassembly.high(), 2 * SEGMENT);
+        }),
+        "another message is in its place"
+    );
+    assert!(
+        !next_after(|solo, _, _| {
+            solo.client_sends(ID, data(3 * SEGMENT..4 * SEGMENT, LONG));
+        }),
+        "there is a gap"
+    );
+}
+
 #[test]
 fn a_head_that_nobody_has_seen_is_announced_first() {
     let config = Config { announce_heads: true, ..config() };
