@@ -12,6 +12,8 @@ const LINK_AND_IP_BYTES: usize = 34;
 // Where they say the offset: in two places.
 const SEQUENCE_AT: usize = LINK_AND_IP_BYTES + 4;
 const SEG_OFFSET_AT: usize = HEAD_BYTES - 4;
+/// Where they name the RPC.
+const ID_AT: usize = LINK_AND_IP_BYTES + 20;
 
 /// A packet that went on with a message, and what was found in it. What is like it need not be looked into.
 pub(super) struct Row {
@@ -51,6 +53,10 @@ impl Row {
     #[inline(always)]
     pub(super) fn data_of_next(&self, frame: &[u8]) -> Option<Data> {
         let head: &[u8; HEAD_BYTES] = frame.first_chunk()?;
+        if word(head, ID_AT) != word(&self.head, ID_AT) {
+            // Of another RPC: almost all that are not like it.
+            return None;
+        }
         let differences = WORDS.map(|at| word(head, at) ^ word(&self.head, at));
         let is_like = differences.into_iter().fold(0, |all, word| all | word) == 0;
         let is_whole = frame.len() >= HEAD_BYTES + self.payload_bytes as usize;
@@ -138,6 +144,11 @@ mod tests {
             let is_seen = row().data_of_next(&other).is_none();
             assert_eq!(is_seen, !offsets.iter().any(|bytes| bytes.contains(&at)), "byte {at}");
         }
+    }
+
+    #[test]
+    fn the_rpc_is_named_where_it_is_looked_for() {
+        assert_eq!(frame(500)[ID_AT..ID_AT + 8], HEADER.sender_id.0.to_be_bytes());
     }
 
     #[test]
