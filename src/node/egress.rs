@@ -13,7 +13,7 @@ use crate::time::Nanos;
 use crate::transport::{OutMessage, PeerRef, TxSink, run};
 use crate::wire::{Body, DATA_HEADER_LEN, Data, DataForm, MAX_HEADER_LEN, Packet, RawData};
 
-use super::outgoing::{Outgoing, copy_of};
+use super::outgoing::Outgoing;
 use segmentation::Segmentation;
 
 mod segmentation;
@@ -22,9 +22,6 @@ mod segmentation;
 pub(super) const TX_BURST: usize = 64;
 /// Where the checksum stands in a Homa header, which is that of TCP.
 const CHECKSUM_AT: usize = 16;
-
-/// Headers of DATA in untagged frames with IPv4: almost all.
-const PLAIN_HEADER_BYTES: usize = 34 + DATA_HEADER_LEN;
 
 /// Destinations without a way that are remembered until the transport is told; of others it is told
 /// when it tries them again.
@@ -430,12 +427,7 @@ impl Sink<'_> {
         while offset < range.end {
             let end = (offset + segment_bytes).min(range.end);
             let fill = |header: &mut [u8]| {
-                match <&[u8; PLAIN_HEADER_BYTES]>::try_from(&*headers) {
-                    Ok(headers) if header.len() == PLAIN_HEADER_BYTES => {
-                        header.copy_from_slice(headers);
-                    }
-                    _ => copy_short(header, headers),
-                }
+                copy_short(header, headers);
                 let homa_len = DATA_HEADER_LEN + (end - offset) as usize;
                 if homa_len != full_len {
                     path.write(header, priority, homa_len);
@@ -444,15 +436,11 @@ impl Sink<'_> {
                     raw.move_to(offset);
                 }
             };
-            // The transport asked for room first.
-            let is_sent = match message.attached(offset..end) {
-                Some(bytes) => copy_of(bytes, header_len, &mut egress.headers, fill)
-                    .is_some_and(|packet| egress.burst.push(packet).is_ok()),
-                None => message
-                    .packet(offset..end, header_len, &mut egress.headers, None, fill)
-                    .is_some_and(|packet| egress.burst.push_shared(packet).is_ok()),
-            };
-            egress.counters.no_mbuf += u64::from(!is_sent);
+            match message.packet(offset..end, header_len, &mut egress.headers, None, fill) {
+                // The transport asked for room first.
+                Some(frame) => drop(egress.burst.push_shared(frame)),
+                None => egress.counters.no_mbuf += 1,
+            }
             if offset == range.start {
                 headers[link_len..].copy_from_slice(bare.as_bytes());
             }

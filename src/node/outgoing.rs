@@ -119,15 +119,6 @@ impl Outgoing {
         self.0.in_one_packet()
     }
 
-    /// The bytes `range` if they are in memory of the application.
-    #[inline(always)]
-    pub(super) fn attached(&self, range: Range<u32>) -> Option<&[u8]> {
-        match self.0.source() {
-            Source::External(buffer) => buffer.data().get(range.start as usize..range.end as usize),
-            Source::Packets(_) => None,
-        }
-    }
-
     /// Gives the buffer of a message that nobody needs any more back to `cache`, if it has one only.
     #[inline]
     pub(super) fn recycle(self, cache: &mut MbufCache) {
@@ -166,8 +157,8 @@ impl Outgoing {
 /// A packet that the port has for itself. Ports that can send memory of the application are software and copy
 /// it as well (see [`ExternalBuffer`]); two buffers for each packet, and a counter of the references to that
 /// memory that changes atomically, cost as much as this copy, and more when the other side's core is far.
-#[inline(always)]
-pub(super) fn copy_of(
+#[inline]
+fn copy_of(
     bytes: &[u8],
     header_bytes: usize,
     cache: &mut MbufCache,

@@ -279,11 +279,9 @@ impl<'a, A: App> Shard<'a, A> {
         self.note_stall(now);
         let mut sent = 0;
         if let Some(desk) = &mut self.desk {
-            let is_full = received == self.rx_most;
-            desk.note_burst(
-                is_full || self.rx_most == RX_BURST_FULL && received >= RX_BURST,
-                RX_BURST,
-            );
+            let is_long = self.rx_most == RX_BURST_LONG;
+            let full = if is_long { RX_BURST_LONG } else { RX_BURST };
+            desk.note_burst(received >= full, RX_BURST);
         }
         if received > 0 {
             self.take_in(now, received);

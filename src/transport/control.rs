@@ -171,7 +171,8 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let sent = rpc.outbound.as_ref().is_some_and(|outbound| outbound.is_sent());
         if rpc.state == State::ServerOutgoing && (sent || rpc.need_acks > 0) {
             self.metrics.server_acked += 1;
-            self.end_acked_rpc(now, index);
+            self.put_message_aside(index);
+            self.end_rpc(now, index);
         }
         true
     }

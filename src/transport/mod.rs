@@ -439,20 +439,31 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
     }
 
     /// Takes an RPC out of all tables; its buffers and messages go with it.
+    #[inline]
     fn end_rpc(&mut self, now: Nanos, index: u32) {
         let Some(rpc) = self.rpcs.get(index) else { return };
-        let (id, is_client) = (rpc.id, rpc.state.is_client());
+        let (id, peer, is_client) = (rpc.id, rpc.peer, rpc.state.is_client());
+        let has_messages = rpc.inbound.is_some() || rpc.outbound.is_some();
         if is_client {
             self.client_count -= 1;
         } else {
             let (hash, tombstone) = (rpc.hash, rpc.tombstone);
             self.forget_request(now, index, hash, tombstone);
         }
-        let Some(rpc) = self.rpcs.get_mut(index) else { return };
-        if let Some(peer) = self.peers.get_mut(rpc.peer) {
+        if let Some(peer) = self.peers.get_mut(peer) {
             peer.rpcs -= 1;
             peer.server_rpcs -= u32::from(!is_client);
         }
+        if has_messages {
+            self.end_messages(index);
+        }
+        self.rpcs.remove(index);
+        self.probe.rpc_ended(now, id);
+    }
+
+    /// Takes the messages of an RPC that ends out of the accounts, and the orders of sending and granting.
+    fn end_messages(&mut self, index: u32) {
+        let Some(rpc) = self.rpcs.get_mut(index) else { return };
         if let Some(inbound) = &mut rpc.inbound {
             if !Mutation::LeakBudget.is_on() {
                 self.grants.adjust(inbound.incoming(), 0);
@@ -467,45 +478,10 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
             if outbound.is_sendable() {
                 self.sender.remove(index);
             }
+            let is_client = rpc.state.is_client();
             let bytes = if is_client { &mut self.request_bytes } else { &mut self.response_bytes };
             *bytes -= u64::from(outbound.length);
         }
-        self.rpcs.remove(index);
-        self.probe.rpc_ended(now, id);
-    }
-
-    /// As `end_rpc`, of a client RPC whose request was taken out and of whose response nothing is kept.
-    #[inline(always)]
-    fn end_plain_call(&mut self, now: Nanos, index: u32) {
-        let Some(rpc) = self.rpcs.get(index) else { return };
-        if rpc.outbound.is_some() || rpc.inbound.is_some() {
-            return self.end_rpc(now, index);
-        }
-        let (id, peer) = (rpc.id, rpc.peer);
-        self.client_count -= 1;
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.rpcs -= 1;
-        }
-        self.rpcs.remove(index);
-        self.probe.rpc_ended(now, id);
-    }
-
-    /// As `end_rpc`, of a server RPC whose response has arrived.
-    #[inline]
-    fn end_acked_rpc(&mut self, now: Nanos, index: u32) {
-        self.put_message_aside(index);
-        let Some(rpc) = self.rpcs.get(index) else { return };
-        if rpc.outbound.is_some() || rpc.inbound.is_some() {
-            return self.end_rpc(now, index);
-        }
-        let (id, peer, hash, tombstone) = (rpc.id, rpc.peer, rpc.hash, rpc.tombstone);
-        self.forget_request(now, index, hash, tombstone);
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.rpcs -= 1;
-            peer.server_rpcs -= 1;
-        }
-        self.rpcs.remove(index);
-        self.probe.rpc_ended(now, id);
     }
 
     /// Takes a request out of what only server RPCs stand in.

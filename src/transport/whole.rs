@@ -151,7 +151,7 @@ impl<B: Payload, M: OutMessage, P: Probe> Transport<B, M, P> {
         let ack = PendingAck { id, client_port: rpc.local_port, server_port: rpc.remote_port };
         self.metrics.client_done += 1;
         self.put_message_aside(index);
-        self.end_plain_call(now, index);
+        self.end_rpc(now, index);
         self.note_ack(now, peer, ack);
         Some((cookie, id))
     }

@@ -6,6 +6,7 @@ use crate::net::{HOMA_PROTOCOL, InterfaceAddr, UnreachableCause, arp, checksum};
 mod ipv6;
 mod neighbors;
 mod pings;
+mod quick_look;
 
 use proptest::prelude::*;
 

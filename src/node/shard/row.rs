@@ -30,7 +30,7 @@ impl Row {
     /// Where payloads begin in frames.
     pub(super) const PAYLOAD_AT: usize = HEAD_BYTES;
 
-    /// The packet that begins with `head`; `None` if its headers are longer.
+    /// The packet in `frame`; `None` if its headers are longer than those of almost all.
     pub(super) fn new(
         frame: &[u8],
         payload_at: usize,
